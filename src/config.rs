@@ -1,0 +1,214 @@
+//! The configuration as the program uses it: plain valid data, one part per subsystem.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything an operator can decide.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The gateway port and what holds for every client.
+    pub gateway: Gateway,
+    /// The operations port.
+    pub ops: Ops,
+    /// WebSocket clients.
+    pub websocket: WebSocket,
+    /// What a connection may queue and what happens beyond.
+    pub slow: Slow,
+    /// Replay, resume and the streams behind them.
+    pub events: Events,
+    /// Commands to workers.
+    pub commands: Commands,
+    /// Bodies above the broker's payload limit.
+    pub bodies: Bodies,
+    /// How to reach NATS; without a URL the gateway runs its own.
+    pub nats: Nats,
+    /// Logs.
+    pub log: Log,
+    /// Traces; the exporter itself is set by `OTEL_*`.
+    pub trace: Trace,
+    /// Per dialect: legacy port, limits, routes. Keyed by dialect name; every dialect has an entry.
+    pub dialects: BTreeMap<String, DialectSettings>,
+}
+
+/// The gateway port and what holds for every client.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// Addresses to bind, on every client port. Default both loopbacks.
+    pub bind: Vec<IpAddr>,
+    /// The gateway port. Default 8080. 0 = any free port (tests).
+    pub port: u16,
+    /// Allows `bind` beyond loopback, since there is no authentication yet.
+    pub allow_exposed: bool,
+    /// Origins accepted beside the same host and loopback: `https://app.example`, or `*`.
+    pub origins: Vec<String>,
+    /// Connections at once over all ports.
+    pub max_connections: usize,
+    /// Spaces with sessions at once.
+    pub max_spaces: usize,
+    /// A request head must be complete within this.
+    pub header_timeout: Duration,
+    /// A connection on the gateway port must say its first byte within this.
+    pub first_byte_timeout: Duration,
+    /// Bytes being received at once over all connections, beyond one small message each.
+    pub max_receiving: u64,
+    /// Shutdown: closes are spread over this.
+    pub drain_spread: Duration,
+    /// Shutdown: everything ends within this.
+    pub drain_grace: Duration,
+    /// Serves `/echo` for conformance tests.
+    pub test_echo: bool,
+}
+
+/// The operations port: metrics and probes.
+#[derive(Clone, Debug)]
+pub struct Ops {
+    /// Addresses to bind.
+    pub bind: Vec<IpAddr>,
+    /// Default 8081.
+    pub port: u16,
+}
+
+/// WebSocket clients.
+#[derive(Clone, Debug)]
+pub struct WebSocket {
+    /// How often a quiet client is pinged. Default 25 s.
+    pub ping: Duration,
+    /// How long it may take to answer. Default 8 s.
+    pub pong: Duration,
+}
+
+/// What happens to a client whose queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowPolicy {
+    /// Close with a code that says come back.
+    Close,
+    /// Drop the oldest events and tell the client how many.
+    DropOldest,
+}
+
+/// What a connection may queue and what happens beyond.
+#[derive(Clone, Debug)]
+pub struct Slow {
+    /// Bytes queued for one client beyond one message. Default 1 MiB.
+    pub queue_bytes: usize,
+    /// For events; state is always conflated, replies always close. Default close.
+    pub policy: SlowPolicy,
+    /// A write that makes no progress for this long ends the connection. Default 10 s.
+    pub write_timeout: Duration,
+}
+
+/// Replay, resume and the streams behind them.
+#[derive(Clone, Debug)]
+pub struct Events {
+    /// Streams in use. Without, replay, resume and state are absent. Default true.
+    pub history: bool,
+    /// Events a newcomer is given. Default 100.
+    pub replay: usize,
+    /// Bytes of encoded history kept in memory for each space and dialect. Default 32 MiB.
+    pub memory: usize,
+    /// Age limit of `GW_EVENTS`. Default 24 h.
+    pub max_age: Duration,
+    /// Size limit of `GW_EVENTS`. Default 1 GiB.
+    pub max_bytes: u64,
+    /// Size limit of `GW_STATE`. Default 1 GiB.
+    pub state_max_bytes: u64,
+    /// Replicas of every stream. Default 1.
+    pub replicas: usize,
+    /// An unconfirmed event is retried for this long. Default 60 s.
+    pub retry: Duration,
+}
+
+/// Commands to workers.
+#[derive(Clone, Debug)]
+pub struct Commands {
+    /// To the first answer, restarted by `ack` and `progress`. Default 30 s.
+    pub deadline: Duration,
+    /// Hard limit where the service has none of its own. Default 300 s.
+    pub limit: Duration,
+    /// Hard limits by service. Default `blender = 1 h`.
+    pub limits: BTreeMap<String, Duration>,
+    /// Commands under way per connection; beyond, reading pauses. Default 256.
+    pub per_connection: usize,
+}
+
+/// Bodies above the broker's payload limit.
+#[derive(Clone, Debug)]
+pub struct Bodies {
+    /// Size limit of each bucket. Default 4 GiB.
+    pub max_bytes: u64,
+    /// Deadline of one put or get. Default 60 s.
+    pub timeout: Duration,
+}
+
+/// How to reach NATS.
+#[derive(Clone, Debug, Default)]
+pub struct Nats {
+    /// Server URLs; empty = the gateway supervises its own server.
+    pub url: Vec<String>,
+    /// User name.
+    pub user: Option<String>,
+    /// Password.
+    pub password: Option<String>,
+    /// Token.
+    pub token: Option<String>,
+    /// Credentials file (`.creds`).
+    pub credentials: Option<PathBuf>,
+    /// Seed of an nkey.
+    pub nkey: Option<String>,
+    /// Require TLS even for `nats://` URLs.
+    pub tls: bool,
+    /// Certificate authority file.
+    pub tls_ca: Option<PathBuf>,
+    /// Client certificate file.
+    pub tls_cert: Option<PathBuf>,
+    /// Client key file.
+    pub tls_key: Option<PathBuf>,
+    /// Port of the supervised server. Default 4222.
+    pub port: u16,
+    /// Store of the supervised server. Default `$XDG_DATA_HOME/causeway/nats`.
+    pub store: PathBuf,
+    /// The server binary. Default `nats-server`, looked up in `PATH`.
+    pub server: PathBuf,
+}
+
+/// Log output.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Filter such as `info` or `causeway=debug,info`.
+    pub level: String,
+    /// `Auto`: text on a terminal, JSON otherwise.
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// Text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Traces.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// Share of messages that start a trace, 0 to 1; a sampled `traceparent` always continues. Default 0.01.
+    pub ratio: f64,
+}
+
+/// Settings each dialect has.
+#[derive(Clone, Debug)]
+pub struct DialectSettings {
+    /// Legacy port; `None` = off. 0 = any free port (tests).
+    pub port: Option<u16>,
+    /// Space of clients on the legacy port that name none. Default `main`.
+    pub space: String,
+    /// Largest message a client may send. Default 1 MiB for voice, 64 MiB for the others.
+    pub max_message: usize,
+    /// Routing of actions to services, over the dialect's own defaults.
+    pub routes: Vec<(String, String)>,
+}

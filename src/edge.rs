@@ -1,0 +1,1 @@
+//! Sockets: accept loop, HTTP routes, upgrades.

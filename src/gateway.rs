@@ -1,0 +1,1 @@
+//! Sessions, rooms and the connection loop.

@@ -1,0 +1,1 @@
+//! Pure framing: bytes to frames and back, no domain, no I/O.

@@ -1,0 +1,1 @@
+//! Reference workers: NATS micro services that use only the contract.
