@@ -2,7 +2,30 @@
 
 use std::sync::Arc;
 
-use crate::message::{Body, Class, Command, Event, Fault, Nanos, Reply, Space};
+use futures_util::future::BoxFuture;
+
+use crate::message::{Body, Class, Fault, Nanos, Reply, Space};
+
+pub mod append;
+pub mod calls;
+pub mod connect;
+pub mod contract;
+pub mod error;
+pub mod history;
+pub mod live;
+pub mod streams;
+pub mod sys;
+
+mod inbox;
+mod link;
+
+pub use append::{Fact, Unstored};
+pub use calls::Call;
+pub use connect::{Bus, Counters};
+pub use error::BusError;
+pub use history::{Since, Tail};
+pub use live::Live;
+pub use sys::{Sys, SysMessage};
 
 /// Whether the broker is reachable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,11 +42,36 @@ pub enum Link {
     },
 }
 
+impl Link {
+    /// Whether the broker is reachable.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        matches!(self, Self::Up { .. })
+    }
+}
+
 /// Where answers go. Called from the inbox task; must not block.
 pub trait Replies: Send + Sync {
     /// Hands over one answer. After a final one nothing follows for that call.
     fn reply(&self, reply: Reply);
 }
+
+/// Gets large bodies that a message only refers to.
+pub trait Fetch: Send + Sync {
+    /// The body behind the value of a `Gw-Body` header, its hash verified, within a deadline of its own.
+    /// One that expired is `Ok` with an empty body of the type `gw/expired`.
+    fn fetch<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Body, Fault>>;
+}
+
+/// Puts away bodies that are too large for a message.
+pub trait Store: Send + Sync {
+    /// Stores the body and returns the value of the `Gw-Body` header that refers to it.
+    /// Bodies of state live as long as the state; commands, replies and events use [`Class::Event`].
+    fn put<'a>(&'a self, class: Class, body: &'a Body) -> BoxFuture<'a, Result<String, Fault>>;
+}
+
+/// Whether the directory shows a service running; tells `unknown_action` from `no_worker`.
+pub type Running = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// A message of a stream, live or read back.
 #[derive(Clone, Debug)]
@@ -44,4 +92,13 @@ pub struct Stored {
     pub from: Option<Arc<str>>,
     /// `traceparent`, when it came sampled.
     pub traceparent: Option<Arc<str>>,
+}
+
+/// A space and dialect: what a live subscription and a history read are about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Scope {
+    /// The space.
+    pub space: Space,
+    /// The dialect's name.
+    pub dialect: Arc<str>,
 }
