@@ -1,1 +1,5 @@
 //! Pure framing: bytes to frames and back, no domain, no I/O.
+
+pub mod frame;
+pub mod utf8;
+pub mod websocket;
