@@ -154,6 +154,11 @@ pub trait Dialect: Send + Sync + 'static {
     /// A session for a new connection.
     fn open(&self, opening: Opening) -> Box<dyn Session>;
 
+    /// A session that tells its client how large a message may be; for protocols whose handshake announces it.
+    fn open_within(&self, opening: Opening, _max_message: usize) -> Box<dyn Session> {
+        self.open(opening)
+    }
+
     /// Encodes an event once for all sessions of an encoding; `None` when they do not get it.
     fn encode(&self, encoding: Encoding, event: &Event) -> Option<Frame>;
 
@@ -184,6 +189,12 @@ pub trait Session: Send {
     /// Which encoding of events this session gets; asked when it joins.
     fn encoding(&self) -> Encoding {
         Encoding::default()
+    }
+
+    /// Whether the session takes events now: replay, welcome and live ones. Asked when the connection opens and after
+    /// each frame from the client; `false` for protocols in which the client first names what it joins.
+    fn joined(&self) -> bool {
+        true
     }
 
     /// A frame from the client.

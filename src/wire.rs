@@ -3,3 +3,6 @@
 pub mod frame;
 pub mod utf8;
 pub mod websocket;
+
+pub mod engineio;
+pub mod socketio;
