@@ -1,6 +1,7 @@
 //! Pure framing: bytes to frames and back, no domain, no I/O.
 
 pub mod frame;
+pub mod handshake;
 pub mod utf8;
 pub mod websocket;
 

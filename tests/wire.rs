@@ -1,5 +1,7 @@
 //! The pure framing rooms, driven from outside with bytes alone.
 
+#[path = "wire/handshake.rs"]
+mod handshake;
 #[path = "wire/streams.rs"]
 mod streams;
 #[path = "wire/websocket.rs"]
