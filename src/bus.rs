@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use crate::message::{Body, Class, Fault, Nanos, Reply, Space};
 
 pub mod append;
+pub mod bodies;
 pub mod calls;
 pub mod connect;
 pub mod contract;
@@ -14,6 +15,7 @@ pub mod error;
 pub mod history;
 pub mod live;
 pub mod streams;
+pub mod supervise;
 pub mod sys;
 
 mod inbox;

@@ -1,0 +1,436 @@
+//! Large bodies through a real object store: whole, once, verified, never waited for without end.
+#![allow(clippy::expect_used)] // tests say what they expect
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::jetstream;
+use bytes::Bytes;
+use causeway::bus::bodies::{BadReference, Bodies, Bucket, EXPIRED, MAX_SIZE, Reference};
+use causeway::bus::supervise::Supervised;
+use causeway::config;
+use causeway::message::{Body, Class, Code};
+
+/// A server of its own, and what leaves nothing behind.
+struct Broker {
+    server: Option<Supervised>,
+    store: PathBuf,
+}
+
+impl Broker {
+    async fn start() -> Self {
+        let store = std::env::temp_dir().join(format!("causeway-test-{}", ulid::Ulid::new()));
+        let nats = config::Nats {
+            store: store.clone(),
+            server: "nats-server".into(),
+            ..config::Nats::default()
+        };
+        let server = Supervised::start(&nats).await.expect("nats-server");
+        Self {
+            server: Some(server),
+            store,
+        }
+    }
+
+    async fn client(&self) -> Client {
+        let url = self.server.as_ref().expect("running").url();
+        async_nats::connect(url).await.expect("connect")
+    }
+
+    async fn stop(mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop().await;
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.store);
+    }
+}
+
+async fn open(client: Client, timeout: Duration) -> Bodies {
+    let settings = config::Bodies {
+        max_bytes: 1 << 30,
+        timeout,
+    };
+    let age = Duration::from_secs(24 * 3600);
+    Bodies::open(client, &settings, age, 1).await.expect("buckets")
+}
+
+const PATIENT: Duration = Duration::from_secs(60);
+
+/// Bytes that no shift or swap of chunks leaves equal.
+fn noise(length: usize, seed: u64) -> Bytes {
+    let mut state = seed | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes.into()
+}
+
+fn count(counter: &std::sync::atomic::AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+#[tokio::test]
+async fn sixty_four_mebibytes_come_back_as_they_went() {
+    let broker = Broker::start().await;
+    let putter = open(broker.client().await, PATIENT).await;
+    let body = Body::json(noise((64 << 20) + 17, 1));
+    let reference = putter.put(Class::Event, &body).await.expect("put");
+    assert_eq!(reference.bucket, Bucket::Bodies);
+    assert_eq!(reference.size, body.bytes.len() as u64);
+    let text = reference.to_string();
+
+    // another gateway: nothing in memory
+    let fetcher = open(broker.client().await, PATIENT).await;
+    let fetched = fetcher.fetch(&text).await.expect("fetch");
+    assert!(fetched.bytes == body.bytes, "other bytes came back");
+    assert_eq!(count(&fetcher.counters().gets), 1);
+    // the one that put it never asks
+    assert!(putter.fetch(&text).await.expect("fetch").bytes == body.bytes);
+    assert_eq!(count(&putter.counters().gets), 0);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn any_object_store_client_reads_and_writes_the_same() {
+    use tokio::io::AsyncReadExt as _;
+    let broker = Broker::start().await;
+    let client = broker.client().await;
+    let bodies = open(client.clone(), PATIENT).await;
+    let store = jetstream::new(client)
+        .get_object_store("GW_BODIES")
+        .await
+        .expect("bucket");
+
+    let ours = noise(1_500_000, 2);
+    let reference = bodies
+        .put(Class::Event, &Body::json(ours.clone()))
+        .await
+        .expect("put");
+    let mut object = store.get(&reference.name).await.expect("object");
+    let mut read = Vec::new();
+    object.read_to_end(&mut read).await.expect("read");
+    assert!(read == ours[..], "a plain client reads other bytes");
+
+    let theirs = noise(700_001, 3);
+    store.put("theirs-1", &mut &theirs[..]).await.expect("put");
+    let sha256 = sha2::Digest::finalize(sha2::Digest::chain_update(sha2::Sha256::default(), &theirs));
+    let reference = Reference {
+        bucket: Bucket::Bodies,
+        name: "theirs-1".into(),
+        size: theirs.len() as u64,
+        sha256: sha256.into(),
+    };
+    let fetched = bodies.fetch(&reference.to_string()).await.expect("fetch");
+    assert!(fetched.bytes == theirs, "we read other bytes");
+    bodies.delete(&reference.to_string()).await.expect("delete");
+    assert!(store.get("theirs-1").await.is_err(), "deleted for everybody");
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn twenty_at_once_are_one_get() {
+    let broker = Broker::start().await;
+    let client = broker.client().await;
+    let body = noise(3 << 20, 4);
+    let putter = open(client.clone(), PATIENT).await;
+    let reference = putter
+        .put(Class::State, &Body::json(body.clone()))
+        .await
+        .expect("put");
+    assert_eq!(reference.bucket, Bucket::StateBodies);
+    // no memory of it afterwards: what joins, joins the flight
+    let fetcher = open(client, PATIENT).await.with_cache(0);
+    let text = reference.to_string();
+    let all = (0..20).map(|_| fetcher.fetch(&text));
+    for fetched in futures_util::future::join_all(all).await {
+        assert!(fetched.expect("fetch").bytes == body);
+    }
+    assert_eq!(count(&fetcher.counters().gets), 1);
+    assert_eq!(count(&fetcher.counters().joined), 19);
+    // a waiter that leaves takes nothing from the others
+    let left = fetcher.fetch(&text);
+    let stays = fetcher.fetch(&text);
+    let (_, stays) = tokio::join!(
+        async { tokio::time::timeout(Duration::ZERO, left).await.is_ok() },
+        stays
+    );
+    assert!(stays.expect("fetch").bytes == body);
+    assert_eq!(count(&fetcher.counters().gets), 2);
+    assert_eq!(fetcher.cached(), 0);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn damaged_bodies_are_told_and_never_given() {
+    let broker = Broker::start().await;
+    let client = broker.client().await;
+    let context = jetstream::new(client.clone());
+    let bodies = open(client.clone(), PATIENT).await.with_cache(0);
+    let body = noise(2 << 20, 5);
+    let put = async || {
+        bodies
+            .put(Class::Event, &Body::json(body.clone()))
+            .await
+            .expect("put")
+    };
+
+    // one chunk of four is missing
+    let missing = put().await;
+    let stream = context.get_stream("OBJ_GW_BODIES").await.expect("stream");
+    assert!(stream.delete_message(2).await.expect("delete"));
+    let fault = bodies
+        .fetch(&missing.to_string())
+        .await
+        .expect_err("missing chunk");
+    assert_eq!(fault.code, Code::WorkerError, "{fault}");
+
+    // chunks are all there, one with other bytes
+    let forged = put().await;
+    let subject = format!("$O.GW_BODIES.C.{}", forged.name);
+    let last = stream
+        .direct_get_last_for_subject(subject.clone())
+        .await
+        .expect("last chunk");
+    assert!(stream.delete_message(last.sequence).await.expect("delete"));
+    let other = noise(last.payload.len(), 6);
+    context
+        .publish(subject, other)
+        .await
+        .expect("publish")
+        .await
+        .expect("stored");
+    let fault = bodies.fetch(&forged.to_string()).await.expect_err("forged chunk");
+    assert_eq!(fault.code, Code::WorkerError, "{fault}");
+
+    // whole, but the reference lies
+    let honest = put().await;
+    for lie in [
+        Reference {
+            size: honest.size - 1,
+            ..honest.clone()
+        },
+        Reference {
+            sha256: [7; 32],
+            ..honest.clone()
+        },
+    ] {
+        let fault = bodies.fetch(&lie.to_string()).await.expect_err("a lie");
+        assert_eq!(fault.code, Code::WorkerError, "{fault}");
+    }
+    assert!(bodies.fetch(&honest.to_string()).await.expect("honest").bytes == body);
+    assert_eq!(count(&bodies.counters().failed), 4);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_gone_is_expired_and_deleting_it_again_is_fine() {
+    let broker = Broker::start().await;
+    let client = broker.client().await;
+    let bodies = open(client.clone(), PATIENT).await.with_cache(0);
+    let reference = bodies
+        .put(Class::Event, &Body::json(noise(1 << 20, 7)))
+        .await
+        .expect("put");
+    let text = reference.to_string();
+    bodies.delete(&text).await.expect("delete");
+    bodies.delete(&text).await.expect("delete again");
+    let body = bodies.fetch(&text).await.expect("expired is no fault");
+    assert!(body.is_empty());
+    assert_eq!(body.content_type.as_deref(), Some(EXPIRED));
+
+    // the description outlives the chunks for a moment when both age out
+    let aged = bodies
+        .put(Class::Event, &Body::json(noise(1 << 20, 8)))
+        .await
+        .expect("put");
+    let stream = jetstream::new(client)
+        .get_stream("OBJ_GW_BODIES")
+        .await
+        .expect("stream");
+    let chunks = format!("$O.GW_BODIES.C.{}", aged.name);
+    stream.purge().filter(chunks).await.expect("purge");
+    let body = bodies
+        .fetch(&aged.to_string())
+        .await
+        .expect("expired is no fault");
+    assert_eq!(body.content_type.as_deref(), Some(EXPIRED));
+    assert_eq!(count(&bodies.counters().expired), 2);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_broker_costs_no_more_than_the_deadline() {
+    let broker = Broker::start().await;
+    let bodies = open(broker.client().await, Duration::from_millis(500))
+        .await
+        .with_cache(0);
+    let body = Body::json(noise(1 << 20, 9));
+    let reference = bodies.put(Class::Event, &body).await.expect("put").to_string();
+    let pid = broker
+        .server
+        .as_ref()
+        .and_then(Supervised::pid)
+        .expect("pid")
+        .to_string();
+    let signal = |name: &str| {
+        let sent = std::process::Command::new("kill").args([name, &pid]).status();
+        assert!(sent.expect("kill").success());
+    };
+    signal("-STOP");
+    // a hang fails here and not at the end of the test run
+    let put = tokio::time::timeout(PATIENT, bodies.put(Class::Event, &body)).await;
+    let got = tokio::time::timeout(PATIENT, bodies.fetch(&reference)).await;
+    signal("-CONT");
+    assert_eq!(put.expect("put ends").expect_err("silent").code, Code::Timeout);
+    assert_eq!(got.expect("fetch ends").expect_err("silent").code, Code::Timeout);
+    broker.stop().await;
+    let gone = bodies.put(Class::Event, &body).await.expect_err("nobody there");
+    assert!(matches!(gone.code, Code::BusDown | Code::Timeout), "{gone}");
+}
+
+#[tokio::test]
+async fn the_sweeper_takes_what_no_state_names() {
+    let broker = Broker::start().await;
+    let bodies = open(broker.client().await, PATIENT).await.with_cache(0);
+    let mut references = Vec::new();
+    for seed in 10..13 {
+        let body = Body::json(noise(1 << 20, seed));
+        references.push(bodies.put(Class::State, &body).await.expect("put").to_string());
+    }
+    let event = bodies
+        .put(Class::Event, &Body::json(noise(1 << 20, 20)))
+        .await
+        .expect("put");
+    let live = HashSet::from([references[1].clone()]);
+    let young = bodies
+        .sweep_state(&live, Duration::from_secs(3600))
+        .await
+        .expect("sweep");
+    assert_eq!(young, 0, "young bodies may still be named");
+    assert_eq!(bodies.sweep_state(&live, Duration::ZERO).await.expect("sweep"), 2);
+    assert_eq!(bodies.sweep_state(&live, Duration::ZERO).await.expect("sweep"), 0);
+    for (index, reference) in references.iter().enumerate() {
+        let expired = bodies
+            .fetch(reference)
+            .await
+            .expect("fetch")
+            .content_type
+            .is_some();
+        assert_eq!(expired, index != 1, "body {index}");
+    }
+    let kept = bodies.fetch(&event.to_string()).await.expect("fetch");
+    assert_eq!(
+        kept.bytes.len(),
+        1 << 20,
+        "bodies of events are not the sweeper's"
+    );
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_bucket_refuses_state_and_lets_old_events_go() {
+    let broker = Broker::start().await;
+    let client = broker.client().await;
+    let settings = config::Bodies {
+        max_bytes: 3 << 20,
+        timeout: PATIENT,
+    };
+    let age = Duration::from_secs(3600);
+    let bodies = Bodies::open(client, &settings, age, 1)
+        .await
+        .expect("buckets")
+        .with_cache(0);
+    let body = |seed| Body::json(noise(2 << 20, seed));
+    let old = bodies.put(Class::Event, &body(1)).await.expect("put");
+    let new = bodies
+        .put(Class::Event, &body(2))
+        .await
+        .expect("old ones make room");
+    let old = bodies.fetch(&old.to_string()).await.expect("fetch");
+    assert_eq!(old.content_type.as_deref(), Some(EXPIRED));
+    assert!(bodies.fetch(&new.to_string()).await.expect("fetch").bytes == body(2).bytes);
+
+    let first = bodies.put(Class::State, &body(3)).await.expect("put");
+    let fault = bodies.put(Class::State, &body(4)).await.expect_err("full");
+    assert_eq!(fault.code, Code::TooLarge, "{fault}");
+    assert!(bodies.fetch(&first.to_string()).await.expect("kept").bytes == body(3).bytes);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn limits_follow_the_configuration_when_the_bucket_exists() {
+    let broker = Broker::start().await;
+    let client = broker.client().await;
+    drop(open(client.clone(), PATIENT).await);
+    let settings = config::Bodies {
+        max_bytes: 2 << 30,
+        timeout: PATIENT,
+    };
+    Bodies::open(client.clone(), &settings, Duration::from_secs(7200), 1)
+        .await
+        .expect("buckets");
+    let stream = jetstream::new(client)
+        .get_stream("OBJ_GW_BODIES")
+        .await
+        .expect("stream");
+    let config = &stream.cached_info().config;
+    assert_eq!(
+        (config.max_bytes, config.max_age.as_secs()),
+        (2 << 30, 7200 + 3600)
+    );
+    broker.stop().await;
+}
+
+#[test]
+fn references_are_read_strictly() {
+    let hash = "00ff".repeat(16);
+    let good = format!("object:GW_BODIES/01J0ABC-_9;size=123;sha256={hash}");
+    let reference: Reference = good.parse().expect("good");
+    assert_eq!(reference.size, 123);
+    assert_eq!(reference.sha256[..2], [0, 0xff]);
+    assert_eq!(reference.to_string(), good);
+    let largest = good.replace("=123;", &format!("={MAX_SIZE};"));
+    assert!(largest.parse::<Reference>().is_ok());
+    let beyond = MAX_SIZE + 1;
+    for (bad, why) in [
+        (String::new(), BadReference::Form),
+        (good.replace("object:", "file:"), BadReference::Form),
+        (format!(" {good}"), BadReference::Form),
+        (good.replace(";size=", ";len="), BadReference::Form),
+        (good.replace("GW_BODIES", "OTHER"), BadReference::Bucket),
+        (good.replace("GW_BODIES", "gw_bodies"), BadReference::Bucket),
+        (good.replace("01J0ABC-_9", ""), BadReference::Name),
+        (good.replace("01J0ABC-_9", "a.b"), BadReference::Name),
+        (good.replace("01J0ABC-_9", "a>"), BadReference::Name),
+        (good.replace("01J0ABC-_9", "a/../b"), BadReference::Name),
+        (good.replace("01J0ABC-_9", &"x".repeat(65)), BadReference::Name),
+        (good.replace("=123;", "=0;"), BadReference::Size),
+        (good.replace("=123;", "=0123;"), BadReference::Size),
+        (good.replace("=123;", "=+123;"), BadReference::Size),
+        (good.replace("=123;", "=;"), BadReference::Size),
+        (good.replace("=123;", &format!("={beyond};")), BadReference::Size),
+        (
+            good.replace("=123;", "=99999999999999999999999;"),
+            BadReference::Size,
+        ),
+        (good.replace("00ff", "00FF"), BadReference::Hash),
+        (good[..good.len() - 1].to_owned(), BadReference::Hash),
+        (format!("{good};more=1"), BadReference::Hash),
+        (format!("{good} "), BadReference::Hash),
+    ] {
+        assert_eq!(bad.parse::<Reference>(), Err(why), "{bad}");
+    }
+}
