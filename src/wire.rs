@@ -2,6 +2,7 @@
 
 pub mod frame;
 pub mod handshake;
+pub mod json;
 pub mod utf8;
 pub mod websocket;
 

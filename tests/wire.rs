@@ -2,6 +2,8 @@
 
 #[path = "wire/handshake.rs"]
 mod handshake;
+#[path = "wire/json.rs"]
+mod json;
 #[path = "wire/streams.rs"]
 mod streams;
 #[path = "wire/websocket.rs"]
