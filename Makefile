@@ -1,0 +1,57 @@
+# The doors to the project: what to type to run, test and measure it.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+# what needs the test rig finds it here: make conformance RIG=/elsewhere/rig
+RIG ?= ../shared/rig
+# the benchmark's build: release is what ships, quick is built in a fraction of the time
+BENCH_PROFILE ?= release
+# narrows a test run: make test T=replay
+T ?=
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+VENV := $(shell tests/setup/venv --path)
+# `make -k test` and the like must not reorder what each recipe says
+.NOTPARALLEL:
+
+.PHONY: help run test test-rust test-python setup bench lint fmt conformance compose-test clean-venv
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## start gateway, NATS and the voice worker; Ctrl-C ends all
+	@deploy/scripts/run
+
+setup: ## install what the tests need (apt for programs, a venv outside the tree)
+	@tests/setup/programs
+	@tests/setup/venv
+
+test: setup test-rust test-python ## every test: crate and real clients
+	@echo "make test: all passed"
+
+test-rust:
+	cargo test $(if $(T),-- $(T))
+
+test-python:
+	cargo build --bin causeway
+	CAUSEWAY_BIN="$(abspath $(TARGET))/debug/causeway" "$(VENV)/bin/python" -m pytest -q -p no:cacheprovider $(if $(T),-k '$(T)') tests/python
+
+bench: ## measure beside nats-server's own WebSocket and print the ratios
+	@deploy/scripts/need nats-server cc
+	cargo bench --profile $(BENCH_PROFILE) --bench gateway
+
+lint: ## formatting, compiler and clippy warnings
+	cargo fmt --check
+	@if cargo clippy --version >/dev/null 2>&1; \
+	then cargo clippy --all-targets -- -D warnings; \
+	else echo "clippy is not installed: warnings of the compiler only"; RUSTFLAGS="-D warnings" cargo check --all-targets; fi
+
+fmt: ## format the source
+	cargo fmt
+
+conformance: ## the WebSocket conformance suite against the echo route (needs the rig)
+	@RIG="$(RIG)" tests/setup/conformance
+
+compose-test: ## build the images, bring the compose stack up, ask it, take it down
+	@tests/setup/compose

@@ -1,0 +1,73 @@
+//! `make bench`: the gateway beside nats-server's own WebSocket, same machine, same run, same client.
+//!
+//! Three questions: what one delivery costs when a thousand clients hear every event, how long a
+//! command takes there and back, and what an idle connection holds. This process is client, worker
+//! and publisher; the two servers are processes of their own, so that their CPU and memory are theirs.
+//! The client's WebSocket code is its own and shares nothing with the gateway's.
+#![allow(clippy::print_stdout, reason = "the table is what it is for")]
+
+mod fanout;
+mod idle;
+mod nats;
+mod report;
+mod roundtrip;
+mod servers;
+mod socket;
+
+use clap::Parser;
+
+/// Everything fails into this: a benchmark that cannot run says why and ends.
+pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The space all bench clients are in.
+pub(crate) const SPACE: &str = "bench";
+
+/// What to measure and how much of it.
+#[derive(Clone, Debug, Parser)]
+#[command(about = "Measures the gateway beside nats-server's own WebSocket")]
+pub(crate) struct Plan {
+    /// Clients that hear every event.
+    #[arg(long, default_value_t = 1000)]
+    clients: usize,
+    /// Events in one burst.
+    #[arg(long, default_value_t = 300)]
+    events: u64,
+    /// Events a second within a burst.
+    #[arg(long, default_value_t = 100)]
+    rate: u64,
+    /// Bursts on each side, by turns.
+    #[arg(long, default_value_t = 5)]
+    repeats: usize,
+    /// Commands on each side, in blocks by turns.
+    #[arg(long, default_value_t = 3000)]
+    calls: u64,
+    /// Idle connections on each side.
+    #[arg(long, default_value_t = 4000)]
+    idle: usize,
+    /// Leaves the gateway out.
+    #[arg(long)]
+    nats_only: bool,
+    /// Passed by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> Outcome<()> {
+    let plan = Plan::parse();
+    servers::raise_descriptor_limit(plan.idle.max(plan.clients) as u64 + 512)?;
+    let servers = servers::Servers::start(&plan).await?;
+    println!(
+        "{} clients hear {} x {} events at {}/s; {} commands; {} idle connections",
+        plan.clients, plan.repeats, plan.events, plan.rate, plan.calls, plan.idle
+    );
+    // memory first: later loads leave room in both heaps that idle connections would then fill for free
+    println!("idle connections ...");
+    let idle = idle::measure(&plan, &servers).await?;
+    println!("commands ...");
+    let roundtrip = roundtrip::measure(&plan, &servers).await?;
+    println!("fan-out ...");
+    let fanout = fanout::measure(&plan, &servers).await?;
+    report::print(&idle, &roundtrip, &fanout);
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! The two servers under measurement, started on free ports, read through /proc, ended with the run.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::{Outcome, Plan};
+
+/// A server process and where its clients connect.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) websocket: SocketAddr,
+}
+
+/// What the run talks to.
+pub(crate) struct Servers {
+    pub(crate) nats: Server,
+    pub(crate) gateway: Option<Server>,
+    /// For the publisher and the worker.
+    pub(crate) url: String,
+    scratch: PathBuf,
+}
+
+impl Servers {
+    /// Starts the broker, then the gateway in front of it.
+    pub(crate) async fn start(plan: &Plan) -> Outcome<Self> {
+        let scratch = std::env::temp_dir().join(format!("causeway-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&scratch)?;
+        let (port, websocket) = (free_port()?, free_port()?);
+        let nats = start_nats(&scratch, port, websocket)?;
+        let mut servers = Self {
+            nats,
+            gateway: None,
+            url: format!("nats://127.0.0.1:{port}"),
+            scratch,
+        };
+        wait_open(port).await?;
+        wait_open(websocket).await?;
+        if !plan.nats_only {
+            servers.gateway = Some(start_gateway(&servers.scratch, &servers.url).await?);
+        }
+        Ok(servers)
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        let gateway = self.gateway.iter_mut().map(|server| &mut server.child);
+        for child in gateway.chain([&mut self.nats.child]) {
+            // an end that fails leaves nothing to do: the process is gone already
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = std::fs::remove_dir_all(&self.scratch);
+    }
+}
+
+impl Server {
+    /// CPU time the process has used, in nanoseconds, all threads, user and system.
+    pub(crate) fn cpu(&self) -> Outcome<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // the command name may hold spaces; what follows its bracket does not
+        let (_, rest) = stat.rsplit_once(") ").ok_or("unreadable /proc stat")?;
+        let mut fields = rest.split(' ').skip(11);
+        let mut ticks = || fields.next().and_then(|field| field.parse::<f64>().ok());
+        let (Some(user), Some(system)) = (ticks(), ticks()) else {
+            return Err("unreadable /proc stat".into());
+        };
+        Ok((user + system) * 1e9 / rustix::param::clock_ticks_per_second() as f64)
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn resident(&self) -> Outcome<f64> {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id()))?;
+        let pages = statm
+            .split(' ')
+            .nth(1)
+            .and_then(|field| field.parse::<f64>().ok());
+        Ok(pages.ok_or("unreadable /proc statm")? * rustix::param::page_size() as f64)
+    }
+}
+
+fn start_nats(scratch: &Path, port: u16, websocket: u16) -> Outcome<Server> {
+    let store = scratch.join("nats");
+    let file = scratch.join("nats.conf");
+    std::fs::write(
+        &file,
+        format!(
+            "host: 127.0.0.1\nport: {port}\njetstream {{ store_dir: \"{}\" }}\n\
+             websocket {{ host: 127.0.0.1, port: {websocket}, no_tls: true, compression: false }}\n",
+            store.display()
+        ),
+    )?;
+    let child = Command::new("nats-server")
+        .arg("-c")
+        .arg(&file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("nats-server does not start ({error}); make setup installs it"))?;
+    Ok(Server {
+        child,
+        websocket: (Ipv4Addr::LOCALHOST, websocket).into(),
+    })
+}
+
+async fn start_gateway(scratch: &Path, nats: &str) -> Outcome<Server> {
+    let binary = std::env::var_os("CAUSEWAY_BIN")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_causeway")), PathBuf::from);
+    let (port, ops) = (free_port()?, free_port()?);
+    let log = std::fs::File::create(scratch.join("gateway.log"))?;
+    let mut command = Command::new(&binary);
+    command.arg("serve").env("GW_NATS_URL", nats);
+    for (key, port) in [("GATEWAY", port), ("OPS", ops), ("VOICE", free_port()?)] {
+        command.env(format!("GW_{key}_PORT"), port.to_string());
+    }
+    command.env("GW_LOG_LEVEL", "warn").current_dir(scratch);
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()?;
+    let mut server = Server {
+        child,
+        websocket: (Ipv4Addr::LOCALHOST, port).into(),
+    };
+    let begun = Instant::now();
+    while !ready(ops).await {
+        let ended = server.child.try_wait()?;
+        if ended.is_some() || begun.elapsed() > Duration::from_secs(30) {
+            let _ = server.child.kill();
+            let _ = server.child.wait();
+            let log = std::fs::read_to_string(scratch.join("gateway.log"))?;
+            return Err(format!("{} is not ready ({ended:?}):\n{log}", binary.display()).into());
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    Ok(server)
+}
+
+/// Whether `/readyz` says yes.
+async fn ready(port: u16) -> bool {
+    let ask = async {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        stream
+            .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        std::io::Result::Ok(answer.starts_with(b"HTTP/1.1 200"))
+    };
+    matches!(timeout(Duration::from_secs(2), ask).await, Ok(Ok(true)))
+}
+
+async fn wait_open(port: u16) -> Outcome<()> {
+    for _ in 0..100 {
+        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok() {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    Err(format!("nats-server does not listen on {port}").into())
+}
+
+/// A port nobody holds at this moment.
+fn free_port() -> Outcome<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// Every connection is a descriptor here too.
+pub(crate) fn raise_descriptor_limit(wanted: u64) -> Outcome<()> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if maximum.is_some_and(|maximum| maximum < wanted) {
+        return Err(format!("{wanted} descriptors needed; ulimit -Hn allows fewer").into());
+    }
+    if current.is_some_and(|current| current < wanted) {
+        let current = maximum;
+        setrlimit(Resource::Nofile, Rlimit { current, maximum })?;
+    }
+    Ok(())
+}
