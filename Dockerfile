@@ -1,0 +1,34 @@
+# One image for both roles: `serve` is the gateway, `worker voice` the reference worker with its speech programs.
+
+FROM rust:1-bookworm AS build
+WORKDIR /src
+# Dependencies in a layer of their own: it is built again only when the lock file changes.
+# Cargo wants every declared target to exist, so empty ones stand in for the sources.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir -p src tests/bench \
+    && echo 'fn main() {}' | tee src/main.rs > tests/bench/gateway.rs \
+    && touch src/lib.rs \
+    && cargo build --release --locked --bin causeway
+COPY src src
+# The copies may be older than the stand-ins; without a new time cargo would take them for built.
+RUN touch src/lib.rs src/main.rs && cargo build --release --locked --bin causeway
+
+FROM debian:bookworm-slim
+# pip trusts the system's authorities here, so that a company's own mirror works as it does for apt.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates espeak-ng flite python3 python3-venv \
+    && rm -rf /var/lib/apt/lists/* \
+    && python3 -m venv /opt/speech \
+    && PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
+       /opt/speech/bin/pip install --no-cache-dir --disable-pip-version-check 'pocketsphinx==5.*' \
+    && useradd --system --uid 10001 --home-dir /var/lib/causeway --create-home causeway
+COPY --from=build /src/target/release/causeway /usr/local/bin/causeway
+COPY deploy/workers /usr/local/share/causeway/workers
+# The voice worker finds the Python that has the recogniser first in the path.
+ENV PATH=/opt/speech/bin:$PATH
+USER causeway
+WORKDIR /var/lib/causeway
+EXPOSE 8080 8765 8081
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 CMD ["causeway", "health"]
+ENTRYPOINT ["causeway"]
+CMD ["serve"]

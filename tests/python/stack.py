@@ -1,0 +1,119 @@
+"""A broker and gateways of the tests' own: started on free ports, ended by their process id."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+PATIENCE = 30
+BIN = os.environ.get("CAUSEWAY_BIN", "target/debug/causeway")
+PATH = os.environ["PATH"] + ":/usr/local/sbin:/usr/sbin:/sbin"
+LEGACY = ("cad", "assistant", "scripting")
+
+
+def free_port() -> int:
+    """A port nobody holds at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait(process: subprocess.Popen, what: str, log: pathlib.Path, ready) -> None:
+    """Waits until `ready()`; a process that ended or stays silent fails with its log."""
+    end = time.monotonic() + PATIENCE
+    while not ready():
+        if process.poll() is not None or time.monotonic() > end:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"{what} is not ready:\n{log.read_text()}")
+        time.sleep(0.05)
+
+
+class Broker:
+    """nats-server with JetStream."""
+
+    def __init__(self, folder: pathlib.Path, *args: str, env: dict | None = None):
+        folder.mkdir()
+        self.log = folder / "log"
+        command = ["nats-server", "-a", "127.0.0.1", "-p", "-1", "-js", "-sd", str(folder / "store")]
+        command += ["--ports_file_dir", str(folder), *args]
+        environment = {**os.environ, "PATH": PATH, **(env or {})}
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        self.ports = folder / f"nats-server_{self.process.pid}.ports"
+        self.url = ""
+        wait(self.process, "nats-server", self.log, self._learn)
+
+    def _learn(self) -> bool:
+        # the file may be seen half written
+        try:
+            self.url = json.loads(self.ports.read_text())["nats"][0]
+        except (OSError, ValueError, KeyError):
+            return False
+        return True
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(PATIENCE)
+
+
+class Gateway:
+    """The binary under test, on ports that stay its own over restarts."""
+
+    def __init__(self, broker: Broker, folder: pathlib.Path, **settings: str):
+        folder.mkdir()
+        self.port, self.ops, self.voice = free_port(), free_port(), free_port()
+        self.folder, self.log = folder, folder / "log"
+        self.env = {key: value for key, value in os.environ.items() if not key.startswith("GW_")}
+        self.env |= {
+            "GW_NATS_URL": broker.url,
+            "GW_GATEWAY_PORT": str(self.port),
+            "GW_OPS_PORT": str(self.ops),
+            "GW_VOICE_PORT": str(self.voice),
+            "GW_LOG_LEVEL": "info",
+        }
+        # ports of dialects not under test would collide with a gateway that runs beside the tests
+        default = subprocess.run([BIN, "config", "default"], capture_output=True, text=True, check=True, env=self.env)
+        for dialect in LEGACY:
+            if f"[{dialect}]" in default.stdout:
+                self.env[f"GW_{dialect.upper()}_PORT"] = "off"
+        self.env |= settings
+        self.process = None
+        self.start()
+
+    def start(self) -> None:
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [BIN, "serve"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env, cwd=self.folder
+            )
+        wait(self.process, "the gateway", self.log, self.ready)
+
+    def ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ops}/readyz", timeout=2) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def terminate(self) -> None:
+        """Asks it to end and does not wait."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> int:
+        """Ends it and returns its exit code."""
+        if self.process.poll() is None:
+            self.terminate()
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        return self.process.returncode
+
+    def events(self, space: str, query: str = "") -> str:
+        return f"ws://127.0.0.1:{self.port}/events/{space}{query}"
