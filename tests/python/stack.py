@@ -40,8 +40,8 @@ class Broker:
     def __init__(self, folder: pathlib.Path, *args: str, env: dict | None = None):
         folder.mkdir()
         self.log = folder / "log"
-        command = ["nats-server", "-a", "127.0.0.1", "-p", "-1", "-js", "-sd", str(folder / "store")]
-        command += ["--ports_file_dir", str(folder), *args]
+        command = ["nats-server", "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", str(folder)]
+        command += args or ["-js", "-sd", str(folder / "store")]
         environment = {**os.environ, "PATH": PATH, **(env or {})}
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
