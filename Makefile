@@ -12,6 +12,8 @@ T ?=
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := $(shell tests/setup/venv --path)
+# no byte code beside the sources
+export PYTHONDONTWRITEBYTECODE := 1
 # `make -k test` and the like must not reorder what each recipe says
 .NOTPARALLEL:
 
