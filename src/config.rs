@@ -1,9 +1,24 @@
 //! The configuration as the program uses it: plain valid data, one part per subsystem.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+mod doc;
+mod facts;
+mod layers;
+mod load;
+mod nearest;
+mod problem;
+mod settings;
+mod table;
+mod value;
+
+pub use doc::{default_toml, markdown};
+pub use load::Sources;
+pub use problem::{Problem, Problems};
 
 /// Everything an operator can decide.
 #[derive(Clone, Debug)]
@@ -33,7 +48,7 @@ pub struct Config {
 }
 
 /// The gateway port and what holds for every client.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Gateway {
     /// Addresses to bind, on every client port. Default both loopbacks.
     pub bind: Vec<IpAddr>,
@@ -62,7 +77,7 @@ pub struct Gateway {
 }
 
 /// The operations port: metrics and probes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Ops {
     /// Addresses to bind.
     pub bind: Vec<IpAddr>,
@@ -71,7 +86,7 @@ pub struct Ops {
 }
 
 /// WebSocket clients.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct WebSocket {
     /// How often a quiet client is pinged. Default 25 s.
     pub ping: Duration,
@@ -80,16 +95,17 @@ pub struct WebSocket {
 }
 
 /// What happens to a client whose queue is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlowPolicy {
     /// Close with a code that says come back.
+    #[default]
     Close,
     /// Drop the oldest events and tell the client how many.
     DropOldest,
 }
 
 /// What a connection may queue and what happens beyond.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Slow {
     /// Bytes queued for one client beyond one message. Default 1 MiB.
     pub queue_bytes: usize,
@@ -100,7 +116,7 @@ pub struct Slow {
 }
 
 /// Replay, resume and the streams behind them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Events {
     /// Streams in use. Without, replay, resume and state are absent. Default true.
     pub history: bool,
@@ -121,7 +137,7 @@ pub struct Events {
 }
 
 /// Commands to workers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Commands {
     /// To the first answer, restarted by `ack` and `progress`. Default 30 s.
     pub deadline: Duration,
@@ -134,7 +150,7 @@ pub struct Commands {
 }
 
 /// Bodies above the broker's payload limit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Bodies {
     /// Size limit of each bucket. Default 4 GiB.
     pub max_bytes: u64,
@@ -143,7 +159,7 @@ pub struct Bodies {
 }
 
 /// How to reach NATS.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Nats {
     /// Server URLs; empty = the gateway supervises its own server.
     pub url: Vec<String>,
@@ -173,8 +189,31 @@ pub struct Nats {
     pub server: PathBuf,
 }
 
+impl fmt::Debug for Nats {
+    /// Secrets are shown as set or not set, and user names and passwords inside URLs not at all.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hidden = |secret: &Option<String>| secret.as_ref().map(|_| "…");
+        let url: Vec<String> = self.url.iter().map(|url| value::without_login(url)).collect();
+        f.debug_struct("Nats")
+            .field("url", &url)
+            .field("user", &self.user)
+            .field("password", &hidden(&self.password))
+            .field("token", &hidden(&self.token))
+            .field("credentials", &self.credentials)
+            .field("nkey", &hidden(&self.nkey))
+            .field("tls", &self.tls)
+            .field("tls_ca", &self.tls_ca)
+            .field("tls_cert", &self.tls_cert)
+            .field("tls_key", &self.tls_key)
+            .field("port", &self.port)
+            .field("store", &self.store)
+            .field("server", &self.server)
+            .finish()
+    }
+}
+
 /// Log output.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Log {
     /// Filter such as `info` or `causeway=debug,info`.
     pub level: String,
@@ -183,9 +222,10 @@ pub struct Log {
 }
 
 /// How a log line looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// Text on a terminal, JSON otherwise.
+    #[default]
     Auto,
     /// Text.
     Text,
@@ -194,14 +234,16 @@ pub enum LogFormat {
 }
 
 /// Traces.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Trace {
     /// Share of messages that start a trace, 0 to 1; a sampled `traceparent` always continues. Default 0.01.
     pub ratio: f64,
+    /// Whether `OTEL_*` names a collector; without one no span is recorded.
+    pub export: bool,
 }
 
 /// Settings each dialect has.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct DialectSettings {
     /// Legacy port; `None` = off. 0 = any free port (tests).
     pub port: Option<u16>,

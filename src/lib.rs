@@ -1,6 +1,8 @@
 //! Causeway: a gateway that keeps real-time clients' own wire and puts NATS behind it.
 
+pub mod app;
 pub mod bus;
+pub mod cli;
 pub mod config;
 pub mod dialect;
 pub mod edge;

@@ -1,0 +1,399 @@
+//! The one table of settings. Loading, documentation and names of variables all follow from it.
+
+use crate::config::facts;
+use crate::config::settings::{Setting, row, secret};
+use crate::config::value::{self as kind, size_text};
+use crate::config::{Config, DialectSettings};
+use crate::dialect;
+
+/// Every setting, in the order of the documentation.
+pub(super) fn all() -> Vec<Setting> {
+    let mut rows = gateway();
+    rows.extend(clients());
+    rows.extend(bus());
+    rows.extend(telemetry());
+    for dialect in dialect::ALL.iter().filter(|dialect| !facts::test_only(**dialect)) {
+        rows.extend(of_dialect(*dialect));
+    }
+    rows
+}
+
+fn gateway() -> Vec<Setting> {
+    vec![
+        row(
+            "gateway.bind",
+            kind::ADDRESSES,
+            r#"["127.0.0.1", "::1"]"#,
+            "Addresses of every client port.",
+            |c| &mut c.gateway.bind,
+        ),
+        row(
+            "gateway.port",
+            kind::PORT,
+            "8080",
+            "The gateway port; 0 takes any free one.",
+            |c| &mut c.gateway.port,
+        ),
+        row(
+            "gateway.allow_exposed",
+            kind::FLAG,
+            "false",
+            "Allows addresses beyond loopback. There is no authentication: whoever reaches a port can use it.",
+            |c| &mut c.gateway.allow_exposed,
+        ),
+        row(
+            "gateway.origins",
+            kind::ORIGINS,
+            "[]",
+            "Origins of web pages accepted beside the same host and loopback; `*` for all.",
+            |c| &mut c.gateway.origins,
+        ),
+        row(
+            "gateway.max_connections",
+            kind::COUNT,
+            "15000",
+            "Connections at once over all ports.",
+            |c| &mut c.gateway.max_connections,
+        ),
+        row(
+            "gateway.max_spaces",
+            kind::COUNT,
+            "1000",
+            "Spaces with sessions at once.",
+            |c| &mut c.gateway.max_spaces,
+        ),
+        row(
+            "gateway.header_timeout",
+            kind::DURATION,
+            r#""10s""#,
+            "A request head must be complete within this.",
+            |c| &mut c.gateway.header_timeout,
+        ),
+        row(
+            "gateway.first_byte_timeout",
+            kind::DURATION,
+            r#""10s""#,
+            "A connection on the gateway port must say its first byte within this.",
+            |c| &mut c.gateway.first_byte_timeout,
+        ),
+        row(
+            "gateway.max_receiving",
+            kind::SIZE,
+            r#""512MiB""#,
+            "Bytes being received at once over all connections; beyond, clients are told busy.",
+            |c| &mut c.gateway.max_receiving,
+        ),
+        row(
+            "gateway.drain_spread",
+            kind::DURATION,
+            r#""5s""#,
+            "Shutdown: closes are spread over this.",
+            |c| &mut c.gateway.drain_spread,
+        ),
+        row(
+            "gateway.drain_grace",
+            kind::DURATION,
+            r#""15s""#,
+            "Shutdown: everything ends within this.",
+            |c| &mut c.gateway.drain_grace,
+        ),
+        row(
+            "gateway.test_echo",
+            kind::FLAG,
+            "false",
+            "Serves `/echo` for conformance tests.",
+            |c| &mut c.gateway.test_echo,
+        ),
+        row(
+            "ops.bind",
+            kind::ADDRESSES,
+            r#"["127.0.0.1", "::1"]"#,
+            "Addresses of the operations port.",
+            |c| &mut c.ops.bind,
+        ),
+        row(
+            "ops.port",
+            kind::PORT,
+            "8081",
+            "The operations port: metrics and probes.",
+            |c| &mut c.ops.port,
+        ),
+    ]
+}
+
+fn clients() -> Vec<Setting> {
+    vec![
+        row(
+            "websocket.ping",
+            kind::DURATION,
+            r#""25s""#,
+            "How often a quiet client is pinged.",
+            |c| &mut c.websocket.ping,
+        ),
+        row(
+            "websocket.pong",
+            kind::DURATION,
+            r#""8s""#,
+            "How long a client may take to answer.",
+            |c| &mut c.websocket.pong,
+        ),
+        row(
+            "slow.queue_bytes",
+            kind::MEMORY,
+            r#""1MiB""#,
+            "Bytes queued for one client beyond one message.",
+            |c| &mut c.slow.queue_bytes,
+        ),
+        row(
+            "slow.policy",
+            kind::POLICY,
+            r#""close""#,
+            "What a full queue means for events: close with a code that says come back, or drop the oldest.",
+            |c| &mut c.slow.policy,
+        ),
+        row(
+            "slow.write_timeout",
+            kind::DURATION,
+            r#""10s""#,
+            "A write without progress for this long ends the connection.",
+            |c| &mut c.slow.write_timeout,
+        ),
+        row(
+            "events.history",
+            kind::FLAG,
+            "true",
+            "Streams in use. Without, replay, resume and state are absent.",
+            |c| &mut c.events.history,
+        ),
+        row(
+            "events.replay",
+            kind::COUNT_OR_NONE,
+            "100",
+            "Events a newcomer is given.",
+            |c| &mut c.events.replay,
+        ),
+        row(
+            "events.memory",
+            kind::MEMORY,
+            r#""32MiB""#,
+            "Encoded history kept in memory for each space and dialect.",
+            |c| &mut c.events.memory,
+        ),
+        row(
+            "events.max_age",
+            kind::DURATION,
+            r#""24h""#,
+            "Age limit of stream GW_EVENTS.",
+            |c| &mut c.events.max_age,
+        ),
+        row(
+            "events.max_bytes",
+            kind::SIZE,
+            r#""1GiB""#,
+            "Size limit of stream GW_EVENTS; old events go first.",
+            |c| &mut c.events.max_bytes,
+        ),
+        row(
+            "events.state_max_bytes",
+            kind::SIZE,
+            r#""1GiB""#,
+            "Size limit of stream GW_STATE; beyond, new state is refused.",
+            |c| &mut c.events.state_max_bytes,
+        ),
+        row(
+            "events.replicas",
+            kind::REPLICAS,
+            "1",
+            "Replicas of every stream.",
+            |c| &mut c.events.replicas,
+        ),
+        row(
+            "events.retry",
+            kind::DURATION,
+            r#""60s""#,
+            "An unconfirmed event is retried for this long.",
+            |c| &mut c.events.retry,
+        ),
+        row(
+            "commands.deadline",
+            kind::DURATION,
+            r#""30s""#,
+            "Time to the first answer, restarted by every interim one.",
+            |c| &mut c.commands.deadline,
+        ),
+        row(
+            "commands.limit",
+            kind::DURATION,
+            r#""300s""#,
+            "Hard limit of a command, where its service has none of its own.",
+            |c| &mut c.commands.limit,
+        ),
+        row(
+            "commands.limits",
+            kind::DURATIONS,
+            r#"{ blender = "1h" }"#,
+            "Hard limits by service.",
+            |c| &mut c.commands.limits,
+        ),
+        row(
+            "commands.per_connection",
+            kind::COUNT,
+            "256",
+            "Commands under way for one connection; beyond, reading pauses.",
+            |c| &mut c.commands.per_connection,
+        ),
+        row(
+            "bodies.max_bytes",
+            kind::SIZE,
+            r#""4GiB""#,
+            "Size limit of each bucket of large bodies.",
+            |c| &mut c.bodies.max_bytes,
+        ),
+        row(
+            "bodies.timeout",
+            kind::DURATION,
+            r#""60s""#,
+            "Deadline of storing or fetching one large body.",
+            |c| &mut c.bodies.timeout,
+        ),
+    ]
+}
+
+fn bus() -> Vec<Setting> {
+    let mut rows = vec![
+        row(
+            "nats.url",
+            kind::URLS,
+            "[]",
+            "Servers to connect to; none = the gateway runs its own.",
+            |c| &mut c.nats.url,
+        ),
+        row("nats.user", kind::SOME_TEXT, "", "User name.", |c| {
+            &mut c.nats.user
+        }),
+    ];
+    rows.extend(secret("nats.password", "Password of the user.", |c| {
+        &mut c.nats.password
+    }));
+    rows.extend(secret("nats.token", "Token.", |c| &mut c.nats.token));
+    rows.extend(secret("nats.nkey", "Seed of an nkey.", |c| &mut c.nats.nkey));
+    rows.extend([
+        row(
+            "nats.credentials",
+            kind::FILE,
+            "",
+            "Credentials file (`.creds`).",
+            |c| &mut c.nats.credentials,
+        ),
+        row(
+            "nats.tls",
+            kind::FLAG,
+            "false",
+            "Requires TLS even for `nats://` URLs.",
+            |c| &mut c.nats.tls,
+        ),
+        row(
+            "nats.tls_ca",
+            kind::FILE,
+            "",
+            "Certificate authority file.",
+            |c| &mut c.nats.tls_ca,
+        ),
+        row("nats.tls_cert", kind::FILE, "", "Client certificate file.", |c| {
+            &mut c.nats.tls_cert
+        }),
+        row("nats.tls_key", kind::FILE, "", "Client key file.", |c| {
+            &mut c.nats.tls_key
+        }),
+        row(
+            "nats.port",
+            kind::PORT,
+            "4222",
+            "Port of the gateway's own server.",
+            |c| &mut c.nats.port,
+        ),
+        row(
+            "nats.store",
+            kind::PATH,
+            "",
+            "Store of the gateway's own server. Default: `causeway/nats` under the user's data directory.",
+            |c| &mut c.nats.store,
+        ),
+        row(
+            "nats.server",
+            kind::PATH,
+            r#""nats-server""#,
+            "Binary of the gateway's own server, looked up in PATH.",
+            |c| &mut c.nats.server,
+        ),
+    ]);
+    rows
+}
+
+fn telemetry() -> Vec<Setting> {
+    vec![
+        row(
+            "log.level",
+            kind::FILTER,
+            r#""info""#,
+            "Log filter such as `info` or `causeway=debug,info`.",
+            |c| &mut c.log.level,
+        ),
+        row(
+            "log.format",
+            kind::FORMAT,
+            r#""auto""#,
+            "Log lines: `text`, `json`, or `auto` for text on a terminal and JSON otherwise.",
+            |c| &mut c.log.format,
+        ),
+        row(
+            "trace.ratio",
+            kind::RATIO,
+            "0.01",
+            "Share of messages that start a trace; a sampled `traceparent` always continues. Spans leave the process only when `OTEL_EXPORTER_OTLP_ENDPOINT` is set.",
+            |c| &mut c.trace.ratio,
+        ),
+    ]
+}
+
+fn of_dialect(dialect: &'static dyn dialect::Dialect) -> [Setting; 4] {
+    let name = dialect.name();
+    let key = |key: &str| format!("{name}.{key}");
+    let port = dialect
+        .port()
+        .map_or(r#""off""#.to_owned(), |port| port.to_string());
+    [
+        row(
+            key("port"),
+            kind::PORT_OR_OFF,
+            port,
+            format!("The port {name} clients know; `\"off\"` for none."),
+            move |c| &mut of(c, name).port,
+        ),
+        row(
+            key("space"),
+            kind::SPACE,
+            r#""main""#,
+            "Space of clients on that port that name none.",
+            move |c| &mut of(c, name).space,
+        ),
+        row(
+            key("max_message"),
+            kind::MEMORY,
+            format!("{:?}", size_text(facts::max_message(dialect))),
+            "Largest message a client may send.",
+            move |c| &mut of(c, name).max_message,
+        ),
+        row(
+            key("routes"),
+            kind::ROUTES,
+            "",
+            "Services by action or `prefix*`, over the dialect's own.",
+            move |c| &mut of(c, name).routes,
+        ),
+    ]
+}
+
+fn of<'a>(config: &'a mut Config, dialect: &str) -> &'a mut DialectSettings {
+    config.dialects.entry(dialect.to_owned()).or_default()
+}

@@ -1,0 +1,123 @@
+//! Values of several parts: lists of addresses, origins and URLs; tables of routes and limits.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use figment::value::Value;
+
+use super::{Parsed, Wrong, duration, shorten, string, without_login, wrong};
+
+/// A list, or one text with commas, as variables and flags write lists.
+fn list(value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::Array(_, items) => items.iter().map(string).collect(),
+        _ => Some(
+            string(value)?
+                .split(',')
+                .map(|item| item.trim().to_owned())
+                .filter(|item| !item.is_empty())
+                .collect(),
+        ),
+    }
+}
+
+fn items<T>(value: &Value, expected: &str, read: impl Fn(&str) -> Option<T>) -> Parsed<Vec<T>> {
+    let Some(items) = list(value) else {
+        return wrong(&format!("a list, each item {expected}"), value);
+    };
+    let mut good = Vec::new();
+    let mut bad = Vec::new();
+    for item in &items {
+        match read(item) {
+            Some(item) => good.push(item),
+            None => bad.push(format!("expected {expected}, got {}", shorten(item)).into()),
+        }
+    }
+    if bad.is_empty() { Ok(good) } else { Err(bad) }
+}
+
+pub(super) fn addresses(value: &Value) -> Parsed<Vec<IpAddr>> {
+    let addresses = items(value, "an IP address such as \"127.0.0.1\" or \"::1\"", |item| {
+        item.parse().ok()
+    })?;
+    if addresses.is_empty() {
+        return Err(vec!["expected at least one IP address".to_owned().into()]);
+    }
+    Ok(addresses)
+}
+
+pub(super) fn origins(value: &Value) -> Parsed<Vec<String>> {
+    items(
+        value,
+        "an origin such as \"https://app.example\", or \"*\"",
+        |item| {
+            let (scheme, host) = item.split_once("://").unwrap_or_default();
+            let whole = !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '@', ' ']);
+            (item == "*" || whole).then(|| item.to_ascii_lowercase())
+        },
+    )
+}
+
+pub(super) fn urls(value: &Value) -> Parsed<Vec<String>> {
+    let Some(items) = list(value) else {
+        return wrong("one or more URLs such as \"nats://host:4222\"", value);
+    };
+    let mut bad = Vec::new();
+    for item in &items {
+        let (scheme, rest) = item.split_once("://").unwrap_or(("nats", item));
+        let host = rest.rsplit('@').next().unwrap_or_default();
+        let plain = !host.is_empty() && !host.contains(['/', ' ', '?', '#']);
+        if !(matches!(scheme, "nats" | "tls") && plain) {
+            let shown = shorten(&without_login(item));
+            bad.push(
+                format!("expected a URL such as \"nats://host:4222\" or \"tls://host:4222\", got {shown}")
+                    .into(),
+            );
+        }
+    }
+    if bad.is_empty() { Ok(items) } else { Err(bad) }
+}
+
+/// Reads every entry of a table and reports every bad one.
+fn entries<T>(value: &Value, read: impl Fn(&str, &Value) -> Parsed<T>) -> Parsed<Vec<(String, T)>> {
+    let Value::Dict(_, entries) = value else {
+        return wrong("a table of name = value", value);
+    };
+    let mut good = Vec::new();
+    let mut bad = Vec::new();
+    for (name, value) in entries {
+        match read(name, value) {
+            Ok(entry) => good.push((name.clone(), entry)),
+            Err(wrongs) => bad.extend(wrongs.into_iter().map(|wrong| Wrong {
+                entry: Some(name.clone()),
+                tag: Some(value.tag()),
+                text: wrong.text,
+            })),
+        }
+    }
+    if bad.is_empty() { Ok(good) } else { Err(bad) }
+}
+
+pub(super) fn routes(value: &Value) -> Parsed<Vec<(String, String)>> {
+    entries(value, |pattern, value| {
+        let star = pattern.find('*');
+        if star.is_some_and(|at| at + 1 != pattern.len()) {
+            let text = "expected an action, or a prefix that ends in *".to_owned();
+            return Err(vec![text.into()]);
+        }
+        service(value)
+    })
+}
+
+fn service(value: &Value) -> Parsed<String> {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    match string(value) {
+        Some(text) if !text.is_empty() && text.bytes().all(token) => Ok(text),
+        _ => wrong("a service name of the characters A-Z a-z 0-9 _ -", value),
+    }
+}
+
+pub(super) fn durations(value: &Value) -> Parsed<BTreeMap<String, Duration>> {
+    entries(value, |_, value| duration(value)).map(|rows| rows.into_iter().collect())
+}

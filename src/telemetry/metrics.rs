@@ -1,0 +1,309 @@
+//! Every metric named once, with handles resolved at start.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Encoder, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+};
+
+use crate::telemetry::metrics::dialect::Families;
+pub use crate::telemetry::metrics::dialect::{DialectMetrics, Dropped, Outcome, SlowActions, Stages};
+use crate::telemetry::metrics::make::Make;
+
+mod dialect;
+mod make;
+
+/// Services with a series of their own; names come from the bus, so their number must be bounded here.
+const MAX_SERVICES: usize = 64;
+
+/// Connections and messages turned away before they belonged to a dialect's conversation.
+pub struct Rejected {
+    /// Origin not allowed.
+    pub origin: IntCounter,
+    /// No valid upgrade.
+    pub handshake: IntCounter,
+    /// Too many connections, or too much being received.
+    pub limit: IntCounter,
+    /// Message or head above its limit.
+    pub too_large: IntCounter,
+    /// Violates the framing.
+    pub bad_frame: IntCounter,
+    /// Came during shutdown.
+    pub draining: IntCounter,
+    /// Invalid space, or too many.
+    pub space: IntCounter,
+    /// Request head not complete in time.
+    pub header_timeout: IntCounter,
+    /// Said nothing, or nothing recognised.
+    pub first_byte: IntCounter,
+}
+
+/// The two ways of something that goes both.
+pub struct Directions {
+    /// From clients or workers to the store.
+    pub stored: IntCounter,
+    /// From the store to clients.
+    pub fetched: IntCounter,
+}
+
+/// Every metric of the process.
+pub struct Metrics {
+    registry: Registry,
+    families: Families,
+    dialects: Mutex<BTreeMap<String, Arc<DialectMetrics>>>,
+    /// Turned away, by reason.
+    pub rejected: Rejected,
+    /// Bytes of unfinished messages being received.
+    pub receiving_bytes: IntGauge,
+    /// Accept calls that failed.
+    pub accept_errors: IntCounter,
+    /// Connections that ended by a panic; each is a bug.
+    pub panics: IntCounter,
+    /// Pairs of space and dialect with sessions here.
+    pub rooms: IntGauge,
+    /// 1 while the broker answers.
+    pub nats_connected: IntGauge,
+    /// Connections to the broker after the first.
+    pub nats_reconnects: IntCounter,
+    /// Starts of the supervised server after the first.
+    pub nats_restarts: IntCounter,
+    /// Publishes the broker did not take.
+    pub publish_errors: IntCounter,
+    /// Final replies that came after the command's end.
+    pub late_replies: IntCounter,
+    /// Append to stored confirmation.
+    pub append: Histogram,
+    /// Appends tried again.
+    pub append_retries: IntCounter,
+    /// Live messages without stream headers, ignored.
+    pub live_ignored: IntCounter,
+    /// Gaps in live traffic refilled from the stream.
+    pub live_gaps: IntCounter,
+    /// Large bodies by direction.
+    pub large_bodies: Directions,
+    /// Bytes of large bodies by direction.
+    pub large_body_bytes: Directions,
+    service_instances: IntGaugeVec,
+    services: Mutex<BTreeSet<String>>,
+}
+
+impl Metrics {
+    /// Registers everything, with all series of these dialects at 0.
+    #[must_use]
+    pub fn new(dialects: &[&str]) -> Arc<Self> {
+        let registry = Registry::new();
+        // absent where /proc is; the rest of the metrics does not depend on it
+        let _ = registry.register(Box::new(ProcessCollector::for_self()));
+        let make = Make(&registry);
+        make.gauges(
+            "build_info",
+            "Version of the running program; always 1.",
+            &["version"],
+        )
+        .with_label_values(&[env!("CARGO_PKG_VERSION")])
+        .set(1);
+        let metrics = Self {
+            families: Families::new(&make),
+            dialects: Mutex::default(),
+            rejected: Rejected::new(&make),
+            receiving_bytes: make.gauge("receiving_bytes", "Bytes of unfinished messages being received."),
+            accept_errors: make.counter("accept_errors_total", "Accept calls that failed."),
+            panics: make.counter(
+                "panics_total",
+                "Connections that ended by a panic; each is a bug.",
+            ),
+            rooms: make.gauge(
+                "rooms",
+                "Pairs of space and dialect with sessions on this gateway.",
+            ),
+            nats_connected: make.gauge("nats_connected", "1 while the broker answers."),
+            nats_reconnects: make.counter(
+                "nats_reconnects_total",
+                "Connections to the broker after the first.",
+            ),
+            nats_restarts: make.counter(
+                "nats_supervised_restarts_total",
+                "Starts of the gateway's own server after the first.",
+            ),
+            publish_errors: make.counter("bus_publish_errors_total", "Publishes the broker did not take."),
+            late_replies: make.counter(
+                "late_replies_total",
+                "Final replies that came after the command's end.",
+            ),
+            append: make.latency("append_seconds", "From append to stored confirmation."),
+            append_retries: make.counter("append_retries_total", "Appends tried again."),
+            live_ignored: make.counter(
+                "live_ignored_total",
+                "Live messages without stream headers, ignored.",
+            ),
+            live_gaps: make.counter(
+                "live_gaps_total",
+                "Gaps in live traffic refilled from the stream.",
+            ),
+            large_bodies: Directions::new(
+                &make,
+                "large_bodies_total",
+                "Bodies above the broker's payload limit.",
+            ),
+            large_body_bytes: Directions::new(
+                &make,
+                "large_body_bytes_total",
+                "Bytes of bodies above the broker's payload limit.",
+            ),
+            service_instances: make.gauges(
+                "service_instances",
+                "Running instances of a service.",
+                &["service"],
+            ),
+            services: Mutex::default(),
+            registry: registry.clone(),
+        };
+        for name in dialects {
+            metrics.dialect(name);
+        }
+        Arc::new(metrics)
+    }
+
+    /// The metrics of a dialect; take them once for each connection or listener, not for each message.
+    pub fn dialect(&self, name: &str) -> Arc<DialectMetrics> {
+        let mut dialects = self.dialects.lock();
+        if let Some(known) = dialects.get(name) {
+            return known.clone();
+        }
+        let new = Arc::new(self.families.resolve(name));
+        dialects.insert(name.to_owned(), new.clone());
+        new
+    }
+
+    /// Sets how many instances of each service run; services seen before and missing now are at 0.
+    /// Beyond 64 names the rest is counted as `other`.
+    pub fn set_instances<'a>(&self, running: impl IntoIterator<Item = (&'a str, usize)>) {
+        let mut services = self.services.lock();
+        let mut now: BTreeMap<&str, i64> = BTreeMap::new();
+        for (name, count) in running {
+            let known = services.contains(name) || services.len() < MAX_SERVICES;
+            let label = if known { name } else { "other" };
+            if !services.contains(label) {
+                services.insert(label.to_owned());
+            }
+            *now.entry(label).or_default() += i64::try_from(count).unwrap_or(i64::MAX);
+        }
+        for name in services.iter() {
+            let count = now.get(name.as_str()).copied().unwrap_or_default();
+            self.service_instances
+                .with_label_values(&[name.as_str()])
+                .set(count);
+        }
+    }
+
+    /// Everything in the text format that monitoring systems read.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = Vec::with_capacity(64 * 1024);
+        // writing to memory fails only on a metric without samples, which is not gathered
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
+        String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+impl Rejected {
+    fn new(make: &Make<'_>) -> Self {
+        let reasons = make.counters("rejected_total", "Turned away, by reason.", &["reason"]);
+        let reason = |reason| reasons.with_label_values(&[reason]);
+        Self {
+            origin: reason("origin"),
+            handshake: reason("handshake"),
+            limit: reason("limit"),
+            too_large: reason("too_large"),
+            bad_frame: reason("bad_frame"),
+            draining: reason("draining"),
+            space: reason("space"),
+            header_timeout: reason("header_timeout"),
+            first_byte: reason("first_byte"),
+        }
+    }
+}
+
+impl Directions {
+    fn new(make: &Make<'_>, name: &str, help: &str) -> Self {
+        let both: IntCounterVec = make.counters(name, help, &["direction"]);
+        Self {
+            stored: both.with_label_values(&["stored"]),
+            fetched: both.with_label_values(&["fetched"]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Code;
+
+    #[test]
+    fn idle_series_are_there_at_zero() {
+        let text = Metrics::new(&["voice"]).text();
+        for line in [
+            "gw_connections{dialect=\"voice\"} 0",
+            "gw_connections_closed_total{code=\"1013\",dialect=\"voice\"} 0",
+            "gw_command_duration_seconds_count{dialect=\"voice\",outcome=\"no_worker\"} 0",
+            "gw_stage_duration_seconds_bucket{dialect=\"voice\",stage=\"write\",le=\"0.0001\"} 0",
+            "gw_rejected_total{reason=\"origin\"} 0",
+            "gw_recoveries_total{dialect=\"voice\",recovered=\"false\"} 0",
+            "gw_large_bodies_total{direction=\"fetched\"} 0",
+            "gw_nats_connected 0",
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line}\nmissing in\n{text}"
+            );
+        }
+        assert!(text.contains("gw_build_info{version="));
+        assert!(text.contains("process_resident_memory_bytes"));
+    }
+
+    #[test]
+    fn each_outcome_and_code_has_its_own_series() {
+        let metrics = Metrics::new(&["voice"]);
+        let voice = metrics.dialect("voice");
+        for code in Code::ALL {
+            voice.command(Outcome::Failed(code)).observe(0.2);
+        }
+        voice.command(Outcome::Local).observe(0.2);
+        voice.closed(1009);
+        voice.closed(4999);
+        voice.offence("no_type");
+        let text = metrics.text();
+        for code in Code::ALL {
+            let line = format!(
+                "gw_command_duration_seconds_count{{dialect=\"voice\",outcome=\"{}\"}} 1",
+                code.name()
+            );
+            assert!(text.contains(&line), "{line}");
+        }
+        assert!(text.contains("gw_command_duration_seconds_count{dialect=\"voice\",outcome=\"done\"} 0"));
+        assert!(text.contains("gw_connections_closed_total{code=\"1009\",dialect=\"voice\"} 1"));
+        assert!(text.contains("gw_connections_closed_total{code=\"other\",dialect=\"voice\"} 1"));
+        assert!(text.contains("gw_offences_total{code=\"no_type\",dialect=\"voice\"} 1"));
+    }
+
+    #[test]
+    fn service_names_from_the_bus_stay_bounded() {
+        let metrics = Metrics::new(&[]);
+        let names: Vec<String> = (0..10_000).map(|n| format!("s{n}")).collect();
+        metrics.set_instances(names.iter().map(|name| (name.as_str(), 1)));
+        let text = metrics.text();
+        let series = text
+            .lines()
+            .filter(|line| line.starts_with("gw_service_instances{"))
+            .count();
+        assert_eq!(series, MAX_SERVICES + 1);
+        assert!(text.contains("gw_service_instances{service=\"other\"} 9936"));
+        metrics.set_instances([("s1", 3)]);
+        let text = metrics.text();
+        assert!(text.contains("gw_service_instances{service=\"s1\"} 3"));
+        assert!(text.contains("gw_service_instances{service=\"s2\"} 0"));
+    }
+}
