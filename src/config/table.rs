@@ -359,9 +359,7 @@ fn telemetry() -> Vec<Setting> {
 fn of_dialect(dialect: &'static dyn dialect::Dialect) -> [Setting; 4] {
     let name = dialect.name();
     let key = |key: &str| format!("{name}.{key}");
-    let port = dialect
-        .port()
-        .map_or(r#""off""#.to_owned(), |port| port.to_string());
+    let port = facts::port(dialect).map_or(r#""off""#.to_owned(), |port| port.to_string());
     [
         row(
             key("port"),
