@@ -11,6 +11,7 @@ pub mod bodies;
 pub mod calls;
 pub mod connect;
 pub mod contract;
+pub mod directory;
 pub mod error;
 pub mod history;
 pub mod live;
