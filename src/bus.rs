@@ -25,8 +25,9 @@ mod link;
 pub use append::{Fact, Unstored};
 pub use calls::Call;
 pub use connect::{Bus, Counters};
+pub use contract::Tail;
 pub use error::BusError;
-pub use history::{Since, Tail};
+pub use history::Since;
 pub use live::Live;
 pub use sys::{Sys, SysMessage};
 
@@ -53,7 +54,7 @@ impl Link {
     }
 }
 
-/// Where answers go. Called from the inbox task; must not block.
+/// Where answers go. Called from the inbox task, for interim answers under a lock: must not block nor call the bus.
 pub trait Replies: Send + Sync {
     /// Hands over one answer. After a final one nothing follows for that call.
     fn reply(&self, reply: Reply);

@@ -1,14 +1,28 @@
 //! Commands to workers: sent once, answered exactly once, withdrawn explicitly.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_nats::{HeaderMap, Message, StatusCode};
+use bytes::Bytes;
+use tokio::time::{Instant, sleep_until};
+use ulid::Ulid;
+
+use super::connect::{Core, Counters};
+use super::contract::{self, headers};
+use super::inbox::{Token, down, too_large};
 use super::{Bus, Replies};
-use crate::message::{Code, Command, Fault, Nanos, Space};
+use crate::message::{Answer, Body, Class, Code, Command, Fault, Nanos, Reply, Space};
+
+mod table;
+
+pub(super) use table::Calls;
+use table::{Arrival, Pending};
 
 /// A command under way; needed to withdraw it.
 #[derive(Clone, Debug)]
 pub struct Call {
-    pub(super) token: u64,
+    token: u64,
 }
 
 impl Bus {
@@ -19,15 +33,264 @@ impl Bus {
     /// When nothing was sent: `bus_down`, `invalid`, `too_large`. Then `replies` hears nothing.
     pub async fn call(
         &self,
-        _from: &str,
-        _space: &Space,
-        _command: Command,
-        _now: Nanos,
-        _replies: Arc<dyn Replies>,
+        from: &str,
+        space: &Space,
+        command: Command,
+        now: Nanos,
+        replies: Arc<dyn Replies>,
     ) -> Result<Call, Fault> {
-        Err(Fault::new(Code::BusDown, "not built yet"))
+        let core = &self.core;
+        if !core.is_up() {
+            return Err(down());
+        }
+        let subject = contract::command(space.as_str(), &command.service, &command.action)?;
+        let (payload, reference) = core.outgoing(Class::Event, &command.body).await?;
+        let id = Ulid::new().to_string();
+        let commands = &core.settings.commands;
+        let head = headers::CommandHead {
+            id: &id,
+            time: now,
+            session: from,
+            deadline_ms: u64::try_from(commands.deadline.as_millis()).unwrap_or(u64::MAX),
+            correlation: command.correlation.as_deref(),
+            content_type: command.body.content_type.as_deref(),
+            traceparent: command.traceparent.as_deref(),
+        };
+        let headers = header_map(head.list(), reference);
+        let token = core.ingress.inbox.number();
+        let limit = commands.limits.get(&*command.service);
+        let start = Instant::now();
+        let pending = Pending {
+            call: command.id,
+            replies,
+            id,
+            space: space.clone(),
+            service: command.service,
+            window: commands.deadline,
+            end: start + *limit.unwrap_or(&commands.limit),
+            due: start + commands.deadline,
+            indexed: start,
+            queue: None,
+        };
+        if !core.calls.insert(token, pending) {
+            return Err(down());
+        }
+        let reply = core.ingress.inbox.subject(Token::Call(token));
+        let sent = core
+            .ingress
+            .publish(subject, Some(reply), Some(headers), payload)
+            .await;
+        match sent {
+            // answered meanwhile (the link went down): the answer stands, a second one must not follow
+            Err(fault) if core.calls.remove(token).is_some() => Err(fault),
+            Ok(()) | Err(_) => Ok(Call { token }),
+        }
     }
 
-    /// Withdraws a command: no answer follows, and the worker is told to stop.
-    pub async fn cancel(&self, _call: &Call) {}
+    /// Withdraws a command: no answer follows, and the worker is told to stop. Nothing happens when it has ended.
+    pub async fn cancel(&self, call: &Call) {
+        if let Some(pending) = self.core.calls.remove(call.token) {
+            self.core.publish_cancel(&pending).await;
+        }
+    }
+
+    /// Commands under way.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.core.calls.len()
+    }
+}
+
+impl Core {
+    async fn publish_cancel(&self, pending: &Pending) {
+        if !self.is_up() {
+            return;
+        }
+        let Ok(subject) = contract::cancel(pending.space.as_str(), &pending.service) else {
+            return;
+        };
+        let body = format!("{{\"id\":\"{}\"}}", pending.id);
+        if let Err(fault) = self.ingress.publish(subject, None, None, body.into()).await {
+            tracing::debug!(%fault, "cancel not sent");
+        }
+    }
+
+    /// The payload to send, and the reference that stands for it when it is too large for a message.
+    pub(super) async fn outgoing(&self, class: Class, body: &Body) -> Result<(Bytes, Option<String>), Fault> {
+        let limit = self.ingress.client.max_payload();
+        if body.bytes.len() <= limit.saturating_sub(contract::HEADER_ROOM) {
+            return Ok((body.bytes.clone(), None));
+        }
+        let store = self.bodies.read().as_ref().map(|(_, store)| Arc::clone(store));
+        match store {
+            Some(store) => Ok((Bytes::new(), Some(store.put(class, body).await?))),
+            None => Err(too_large(limit)),
+        }
+    }
+
+    /// The body a reference stands for.
+    pub(super) async fn incoming(&self, reference: &str, body: Body) -> Result<Body, Fault> {
+        let fetch = self.bodies.read().as_ref().map(|(fetch, _)| Arc::clone(fetch));
+        let Some(fetch) = fetch else {
+            return Err(Fault::new(
+                Code::TooLarge,
+                "a large body cannot be fetched because the object store is not in use",
+            ));
+        };
+        let fetched = fetch.fetch(reference).await?;
+        Ok(Body {
+            content_type: fetched.content_type.or(body.content_type),
+            bytes: fetched.bytes,
+        })
+    }
+}
+
+/// Builds the header map, with the reference of a large body.
+pub(super) fn header_map(
+    list: Vec<(&'static str, std::borrow::Cow<'_, str>)>,
+    reference: Option<String>,
+) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in list {
+        map.insert(name, &*value);
+    }
+    if let Some(reference) = reference {
+        map.insert(headers::BODY, &*headers::value(&reference));
+    }
+    map
+}
+
+/// Looks a header up as text.
+pub(super) fn header<'a>(map: Option<&'a HeaderMap>, name: &'static str) -> Option<&'a str> {
+    map?.get(name).map(async_nats::HeaderValue::as_str)
+}
+
+/// One message to a call's reply subject. Called in order by the inbox task.
+pub(super) fn answered(core: &Arc<Core>, token: u64, message: Message) {
+    let large = header(message.headers.as_ref(), headers::BODY).is_some();
+    match core.calls.arrive(token, message, large) {
+        Arrival::Now(service, message) => {
+            let answer = core.decode(&service, message);
+            if answer.is_final() {
+                if let Some(pending) = core.calls.remove(token) {
+                    pending.finish(answer);
+                }
+            } else {
+                core.calls.interim(token, answer);
+            }
+        }
+        Arrival::Fetch => {
+            let core_of_task = Arc::clone(core);
+            core.tasks
+                .spawn(async move { fetch_in_order(core_of_task, token).await });
+        }
+        Arrival::Queued => {}
+        Arrival::Crowded => Counters::add(&core.counters.crowded),
+        Arrival::Late => Counters::add(&core.counters.late),
+    }
+}
+
+/// Answers of one call from its first large body on: fetched one after the other, so that they keep their order.
+async fn fetch_in_order(core: Arc<Core>, token: u64) {
+    while let Some((service, message)) = core.calls.queued(token) {
+        let reference = header(message.headers.as_ref(), headers::BODY).map(str::to_owned);
+        let mut answer = core.decode(&service, message);
+        if let Some(reference) = reference {
+            answer = core.resolve(answer, &reference).await;
+        }
+        if answer.is_final() {
+            if let Some(pending) = core.calls.remove(token) {
+                pending.finish(answer);
+            }
+            return;
+        }
+        core.calls.interim(token, answer);
+    }
+}
+
+impl Core {
+    fn decode(&self, service: &str, message: Message) -> Answer {
+        if message.status == Some(StatusCode::NO_RESPONDERS) {
+            return Answer::Failed(self.nobody(service));
+        }
+        let map = message.headers.as_ref();
+        headers::answer(|name| header(map, name), message.payload.clone())
+    }
+
+    fn nobody(&self, service: &str) -> Fault {
+        let running = self.running.read().as_ref().map(Arc::clone);
+        if running.is_some_and(|running| running(service)) {
+            return Fault::new(
+                Code::UnknownAction,
+                format!("`{service}` runs but does not know this action; check its name"),
+            );
+        }
+        Fault::new(
+            Code::NoWorker,
+            format!("no worker serves `{service}` right now; start one and send the command again"),
+        )
+    }
+
+    async fn resolve(&self, answer: Answer, reference: &str) -> Answer {
+        let (wrap, body): (fn(Body) -> Answer, Body) = match answer {
+            Answer::Ack(body) => (Answer::Ack, body),
+            Answer::Progress(body) => (Answer::Progress, body),
+            Answer::Done(body) => (Answer::Done, body),
+            Answer::Failed(mut fault) => {
+                // details are a courtesy: the failure itself is known
+                let details = std::mem::take(&mut fault.details);
+                fault.details = self.incoming(reference, details).await.unwrap_or_default();
+                return Answer::Failed(fault);
+            }
+        };
+        match self.incoming(reference, body).await {
+            Ok(body) if body.content_type.as_deref() == Some(headers::EXPIRED) => Answer::Failed(Fault::new(
+                Code::WorkerError,
+                "the worker's answer expired before it could be fetched; send the command again",
+            )),
+            Ok(body) => wrap(body),
+            Err(fault) => Answer::Failed(fault),
+        }
+    }
+}
+
+/// Ends calls whose time is up. One task for all.
+pub(super) async fn sweep(core: Arc<Core>) {
+    loop {
+        let next = core.calls.next_due();
+        let wake = next.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+        tokio::select! {
+            () = core.stop.cancelled() => {
+                core.calls.close();
+                return;
+            }
+            () = core.calls.earlier() => continue,
+            () = sleep_until(wake) => {}
+        }
+        for pending in core.calls.expired(Instant::now()) {
+            core.publish_cancel(&pending).await;
+            let waited = if Instant::now() >= pending.end {
+                "did not finish within its time limit and was told to stop"
+            } else {
+                "did not answer in time and was told to stop"
+            };
+            let text = format!(
+                "`{}` {waited}; send the command again if it is safe to",
+                pending.service
+            );
+            pending.finish(Answer::Failed(Fault::new(Code::Timeout, text)));
+        }
+    }
+}
+
+impl Pending {
+    fn tell(&self, answer: Answer) {
+        let id = self.call;
+        self.replies.reply(Reply { id, answer });
+    }
+
+    /// Consumes the call, so that nothing can follow.
+    fn finish(self, answer: Answer) {
+        self.tell(answer);
+    }
 }

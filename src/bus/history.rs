@@ -1,7 +1,18 @@
 //! What happened before: exact reads from the streams, bounded in time and bytes.
 
+use async_nats::StatusCode;
+use serde_json::json;
+
+use super::calls::header;
+use super::contract::{self, Tail, headers, streams};
+use super::inbox::down;
+use super::streams::{ANSWER, Refused};
 use super::{Bus, Stored};
-use crate::message::{Class, Code, Fault, Space};
+use crate::message::{Class, Fault, Nanos, Space};
+
+mod reader;
+
+use reader::Reader;
 
 /// Where a read begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,48 +23,95 @@ pub enum Since {
     Last(usize),
 }
 
-/// Where a stream stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tail {
-    /// When the stream was created, in Unix nanoseconds.
-    pub epoch: u64,
-    /// The oldest sequence still there (last + 1 when empty).
-    pub first_seq: u64,
-    /// The newest sequence ever given.
-    pub last_seq: u64,
-}
-
 impl Bus {
-    /// Where a whole stream stands.
+    /// Where a whole stream stands, asked of its leader: the `H` of the exact cut. All zero without history.
     ///
     /// # Errors
     /// `bus_down`.
-    pub async fn tail(&self, _class: Class) -> Result<Tail, Fault> {
-        Err(Fault::new(Code::BusDown, "not built yet"))
+    pub async fn tail(&self, class: Class) -> Result<Tail, Fault> {
+        let core = &self.core;
+        if !self.history() {
+            return Ok(Tail::default());
+        }
+        if !core.is_up() {
+            return Err(down());
+        }
+        let info = core.stream_info(streams::of(class)).await?;
+        let number = |field: &str| info["state"][field].as_u64().unwrap_or_default();
+        let created = info["created"].as_str().and_then(unix);
+        Ok(Tail {
+            epoch: created.ok_or(Refused::Garbled)?,
+            first_seq: number("first_seq"),
+            last_seq: number("last_seq"),
+        })
     }
 
-    /// The last sequence in one space and dialect; 0 if there is none.
+    /// The last sequence in one space and dialect; 0 if there is none. Cheap, but in a cluster a replica may answer
+    /// that is a moment behind: for finding lost messages, not for the cut.
     ///
     /// # Errors
     /// `bus_down`, or `invalid` for names no subject can carry.
-    pub async fn last_of(&self, _class: Class, _space: &Space, _dialect: &str) -> Result<u64, Fault> {
-        Err(Fault::new(Code::BusDown, "not built yet"))
+    pub async fn last_of(&self, class: Class, space: &Space, dialect: &str) -> Result<u64, Fault> {
+        let core = &self.core;
+        if !self.history() {
+            return Ok(0);
+        }
+        if !core.is_up() {
+            return Err(down());
+        }
+        let filter = contract::facts(class, space.as_str(), dialect)?;
+        let subject = format!("$JS.API.DIRECT.GET.{}", streams::of(class));
+        let body = json!({ "last_by_subj": filter }).to_string();
+        let message = core.ingress.ask(subject, None, body.into(), ANSWER).await?;
+        let map = message.headers.as_ref();
+        let sequence = header(map, headers::SEQUENCE).and_then(|text| text.parse().ok());
+        match (sequence, message.status) {
+            (Some(sequence), _) => Ok(sequence),
+            (None, Some(StatusCode::NOT_FOUND)) => Ok(0),
+            (None, _) => Err(Refused::Garbled.into()),
+        }
     }
 
     /// Reads one space and dialect, oldest first, up to and including the sequence `up_to`.
-    /// State: the last value of each topic, tombstones included.
+    /// State: the last value of each topic, tombstones included. Empty without history.
     ///
     /// # Errors
     /// `bus_down`, `invalid`, or `too_large` beyond `max_bytes`.
     pub async fn read(
         &self,
-        _class: Class,
-        _space: &Space,
-        _dialect: &str,
-        _since: Since,
-        _up_to: u64,
-        _max_bytes: usize,
+        class: Class,
+        space: &Space,
+        dialect: &str,
+        since: Since,
+        up_to: u64,
+        max_bytes: usize,
     ) -> Result<Vec<Stored>, Fault> {
-        Err(Fault::new(Code::BusDown, "not built yet"))
+        if !self.history() || since == Since::Last(0) {
+            return Ok(Vec::new());
+        }
+        if !self.core.is_up() {
+            return Err(down());
+        }
+        let reader = Reader {
+            core: &self.core,
+            class,
+            filter: contract::facts(class, space.as_str(), dialect)?,
+            up_to,
+            max_bytes,
+        };
+        let read = reader.read(since).await?;
+        let expired = |stored: &Stored| stored.body.content_type.as_deref() == Some(headers::EXPIRED);
+        if class == Class::State && read.iter().any(expired) {
+            // the value was replaced and its body removed between the two reads
+            return reader.read(since).await;
+        }
+        Ok(read)
     }
+}
+
+/// RFC 3339 as Unix nanoseconds.
+fn unix(text: &str) -> Option<Nanos> {
+    let time = humantime::parse_rfc3339(text).ok()?;
+    let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Nanos::try_from(since.as_nanos()).ok()
 }

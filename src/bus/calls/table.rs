@@ -1,0 +1,201 @@
+//! Commands under way, by token and by deadline.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Message;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::super::Replies;
+use crate::message::{Answer, CallId, Code, Fault, Space};
+
+/// Answers of one call that may wait behind a large body.
+const QUEUE: usize = 64;
+
+/// One command under way.
+pub(crate) struct Pending {
+    pub(super) call: CallId,
+    pub(super) replies: Arc<dyn Replies>,
+    /// `Nats-Msg-Id`.
+    pub(super) id: String,
+    pub(super) space: Space,
+    pub(super) service: Arc<str>,
+    /// How long until the next sign of life.
+    pub(super) window: Duration,
+    /// The hard limit.
+    pub(super) end: Instant,
+    /// When the call times out, unless prolonged.
+    pub(super) due: Instant,
+    /// Where the deadline index has it; at or before `due`.
+    pub(super) indexed: Instant,
+    /// Answers behind a large body; `Some` while a task fetches.
+    pub(super) queue: Option<VecDeque<Message>>,
+}
+
+/// What to do with an answer.
+pub(super) enum Arrival {
+    /// Decode and hand it over; the name is the service's.
+    Now(Arc<str>, Message),
+    /// Queued, and somebody must start fetching.
+    Fetch,
+    /// Queued behind another one.
+    Queued,
+    /// Dropped: too many are queued.
+    Crowded,
+    /// The call has ended.
+    Late,
+}
+
+/// The table. One short lock; nothing is awaited under it.
+#[derive(Default)]
+pub(crate) struct Calls {
+    inner: Mutex<Table>,
+    earlier: Notify,
+}
+
+#[derive(Default)]
+struct Table {
+    closed: bool,
+    pending: HashMap<u64, Pending>,
+    due: BTreeSet<(Instant, u64)>,
+}
+
+impl Table {
+    fn take(&mut self, token: u64) -> Option<Pending> {
+        let pending = self.pending.remove(&token)?;
+        self.due.remove(&(pending.indexed, token));
+        Some(pending)
+    }
+}
+
+impl Calls {
+    /// `false` while the link is down.
+    pub(super) fn insert(&self, token: u64, mut pending: Pending) -> bool {
+        let mut table = self.inner.lock();
+        if table.closed {
+            return false;
+        }
+        pending.due = pending.due.min(pending.end);
+        pending.indexed = pending.due;
+        let first = table.due.first().is_none_or(|(due, _)| pending.due < *due);
+        table.due.insert((pending.due, token));
+        table.pending.insert(token, pending);
+        drop(table);
+        if first {
+            self.earlier.notify_one();
+        }
+        true
+    }
+
+    pub(super) fn remove(&self, token: u64) -> Option<Pending> {
+        self.inner.lock().take(token)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.inner.lock().pending.len()
+    }
+
+    /// Hands over an interim answer and restarts the deadline. Under the lock, so that it cannot follow a final one.
+    pub(super) fn interim(&self, token: u64, answer: Answer) {
+        let mut table = self.inner.lock();
+        if let Some(pending) = table.pending.get_mut(&token) {
+            // the index is corrected when it comes up: interim answers stay cheap
+            pending.due = (Instant::now() + pending.window).min(pending.end);
+            pending.tell(answer);
+        }
+    }
+
+    pub(super) fn arrive(&self, token: u64, message: Message, large: bool) -> Arrival {
+        let mut table = self.inner.lock();
+        let Some(pending) = table.pending.get_mut(&token) else {
+            return Arrival::Late;
+        };
+        match &mut pending.queue {
+            Some(queue) if queue.len() < QUEUE => {
+                queue.push_back(message);
+                Arrival::Queued
+            }
+            Some(queue) => {
+                // the newest may be the final one; an old interim one is missed least
+                queue.pop_front();
+                queue.push_back(message);
+                Arrival::Crowded
+            }
+            None if large => {
+                pending.queue = Some(VecDeque::from([message]));
+                Arrival::Fetch
+            }
+            None => Arrival::Now(Arc::clone(&pending.service), message),
+        }
+    }
+
+    /// The next answer that waits behind a large body; `None` ends the fetching.
+    pub(super) fn queued(&self, token: u64) -> Option<(Arc<str>, Message)> {
+        let mut table = self.inner.lock();
+        let pending = table.pending.get_mut(&token)?;
+        let Some(message) = pending.queue.as_mut().and_then(VecDeque::pop_front) else {
+            pending.queue = None;
+            return None;
+        };
+        // arrived: from here on the fetch's own deadline counts
+        pending.due = (Instant::now() + pending.window).min(pending.end);
+        Some((Arc::clone(&pending.service), message))
+    }
+
+    /// When the sweeper has to look again.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.inner.lock().due.first().map(|(due, _)| *due)
+    }
+
+    /// Returns when a call was added that is due before all others.
+    pub(super) async fn earlier(&self) {
+        self.earlier.notified().await;
+    }
+
+    /// Takes out what is due.
+    pub(super) fn expired(&self, now: Instant) -> Vec<Pending> {
+        let mut out = Vec::new();
+        let mut table = self.inner.lock();
+        while let Some(&(at, token)) = table.due.first() {
+            if at > now {
+                break;
+            }
+            table.due.remove(&(at, token));
+            let Some(pending) = table.pending.get_mut(&token) else {
+                continue;
+            };
+            if pending.due > now {
+                pending.indexed = pending.due;
+                let due = pending.due;
+                table.due.insert((due, token));
+            } else if let Some(pending) = table.pending.remove(&token) {
+                out.push(pending);
+            }
+        }
+        out
+    }
+
+    /// The link is down: every call ends now, and none begins.
+    pub(in super::super) fn close(&self) {
+        let ended = {
+            let mut table = self.inner.lock();
+            table.closed = true;
+            table.due.clear();
+            std::mem::take(&mut table.pending)
+        };
+        for (_, pending) in ended {
+            pending.finish(Answer::Failed(Fault::new(
+                Code::BusDown,
+                "the gateway lost the message bus before an answer came; the command may or may not have run",
+            )));
+        }
+    }
+
+    /// The link is back.
+    pub(in super::super) fn open(&self) {
+        self.inner.lock().closed = false;
+    }
+}
