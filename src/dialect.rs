@@ -151,6 +151,16 @@ pub trait Dialect: Send + Sync + 'static {
     /// What carries it.
     fn transport(&self) -> Transport;
 
+    /// Where its WebSocket clients connect on the gateway port; `/<path>/<space>` names a space too.
+    fn paths(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Whether its clients take each read as one document, so that every frame is written alone, a millisecond apart.
+    fn paced(&self) -> bool {
+        false
+    }
+
     /// A session for a new connection.
     fn open(&self, opening: Opening) -> Box<dyn Session>;
 
@@ -211,6 +221,11 @@ pub trait Session: Send {
 
     /// The client will send no more but still reads (half-close on TCP). `true` when nothing is owed and the connection may end.
     fn finished(&mut self) -> bool {
+        true
+    }
+
+    /// Whether a quiet client may be pinged by WebSocket.
+    fn may_ping(&self) -> bool {
         true
     }
 

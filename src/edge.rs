@@ -1,1 +1,8 @@
-//! Sockets: accept loop, HTTP routes, upgrades.
+//! Sockets: the ports, the accept loop, HTTP routes, upgrades.
+
+pub mod accept;
+pub mod http;
+pub mod landing;
+pub mod ports;
+pub mod raw;
+pub mod upgrade;

@@ -1,1 +1,135 @@
-//! Sessions, rooms and the connection loop.
+//! Sessions, rooms and the connection loop: the core, which knows no dialect and no broker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::bus::Bus;
+use crate::bus::directory::Directory;
+use crate::config::Config;
+use crate::dialect::{self, Routes};
+use crate::gateway::lobby::Lobby;
+use crate::telemetry::metrics::Metrics;
+
+pub mod calls;
+pub mod closing;
+pub mod connection;
+pub mod ending;
+pub mod intake;
+pub mod lobby;
+pub mod outbox;
+pub mod ring;
+pub mod room;
+pub mod watch;
+
+/// What a gateway is put together from.
+pub struct Parts {
+    /// What the operator decided.
+    pub config: Arc<Config>,
+    /// The way to workers and streams.
+    pub bus: Bus,
+    /// Which services run.
+    pub directory: Directory,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Cancelled when the gateway drains.
+    pub drain: CancellationToken,
+    /// Port numbers as bound, by purpose.
+    pub ports: BTreeMap<String, u16>,
+    /// Where workers attach, for people to read.
+    pub nats_url: String,
+}
+
+/// What all connections of the process share.
+pub struct Gateway {
+    /// What the operator decided.
+    pub config: Arc<Config>,
+    /// The way to workers and streams.
+    pub bus: Bus,
+    /// Which services run.
+    pub directory: Directory,
+    /// Where workers attach, for people to read.
+    pub nats_url: String,
+    ports: BTreeMap<String, u16>,
+    /// The rooms.
+    pub lobby: Arc<Lobby>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Cancelled when the gateway drains.
+    pub drain: CancellationToken,
+    /// Everything that must have ended before the process does.
+    pub tasks: TaskTracker,
+    /// Places for connections.
+    pub places: Arc<Semaphore>,
+    /// Bytes of large messages being received right now.
+    pub receiving: AtomicU64,
+    routes: BTreeMap<&'static str, Arc<Routes>>,
+    ids: AtomicU64,
+}
+
+impl Gateway {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts {
+            config,
+            bus,
+            directory,
+            metrics,
+            drain,
+            ports,
+            nats_url,
+        } = parts;
+        let tasks = TaskTracker::new();
+        let lobby = Lobby::new(bus.clone(), config.clone(), metrics.clone());
+        let routes = dialect::ALL.iter().map(|dialect| {
+            let defaults = dialect.routes().iter().copied();
+            let own = config
+                .dialects
+                .get(dialect.name())
+                .map(|own| own.routes.as_slice())
+                .unwrap_or_default();
+            let own = own
+                .iter()
+                .map(|(pattern, service)| (pattern.as_str(), service.as_str()));
+            (dialect.name(), Arc::new(Routes::new(defaults.chain(own))))
+        });
+        Arc::new(Self {
+            places: Arc::new(Semaphore::new(config.gateway.max_connections)),
+            routes: routes.collect(),
+            config,
+            bus,
+            directory,
+            ports,
+            nats_url,
+            lobby,
+            metrics,
+            drain,
+            tasks,
+            receiving: AtomicU64::new(0),
+            ids: AtomicU64::new(1),
+        })
+    }
+
+    /// The routing of a dialect's commands.
+    #[must_use]
+    pub fn routes(&self, dialect: &str) -> Arc<Routes> {
+        self.routes.get(dialect).cloned().unwrap_or_default()
+    }
+
+    /// The port bound for a dialect, `gateway` or `ops`.
+    #[must_use]
+    pub fn port(&self, purpose: &str) -> Option<u16> {
+        self.ports.get(purpose).copied()
+    }
+
+    /// A number for a new connection.
+    #[must_use]
+    pub fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+}

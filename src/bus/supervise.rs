@@ -201,6 +201,13 @@ impl Supervised {
         self.shared.restarts.load(Ordering::Relaxed)
     }
 
+    /// Reads the same for as long as anybody asks, also after [`Supervised::stop`].
+    #[must_use]
+    pub fn restart_counter(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let shared = self.shared.clone();
+        move || shared.restarts.load(Ordering::Relaxed)
+    }
+
     /// Ends the server: SIGTERM, a bounded wait, SIGKILL. Returns when the process is gone.
     pub async fn stop(mut self) {
         self.stop.cancel();

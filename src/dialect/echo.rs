@@ -15,6 +15,10 @@ impl Dialect for Echo {
         Transport::WebSocket
     }
 
+    fn paths(&self) -> &'static [&'static str] {
+        &["/echo"]
+    }
+
     fn open(&self, _opening: Opening) -> Box<dyn Session> {
         Box::new(Mirror)
     }

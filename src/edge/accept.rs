@@ -1,0 +1,161 @@
+//! The accept loop: a place for each connection, one look at its first byte, then HTTP or raw JSON.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use crate::edge::ports::{Port, Purpose};
+use crate::edge::{http, raw};
+use crate::gateway::Gateway;
+
+/// First byte of a TLS handshake, which has its place here but is not served yet.
+const TLS: u8 = 0x16;
+/// What hyper may buffer of one connection.
+const HEAD: usize = 16 * 1024;
+
+/// Who is at the other end of a request, as handlers see it.
+#[derive(Clone)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Which port it came to.
+    pub purpose: Purpose,
+    /// Its place, taken along by an upgrade.
+    pub place: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+}
+
+/// Accepts on every listener of a port until the gateway drains.
+pub fn open(gateway: &Arc<Gateway>, port: Port) {
+    for listener in port.listeners {
+        gateway
+            .tasks
+            .spawn(accept(gateway.clone(), listener, port.purpose));
+    }
+}
+
+/// Accepts on the operations port until the process ends.
+pub fn open_ops(_gateway: &Arc<Gateway>, _port: Port, _readiness: Arc<crate::telemetry::ready::Readiness>) {}
+
+async fn accept(gateway: Arc<Gateway>, listener: TcpListener, purpose: Purpose) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = gateway.drain.cancelled() => return,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // out of descriptors: those who wait are served when others leave
+                warn!(%error, port = purpose.name(), "cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(place) = gateway.places.clone().try_acquire_owned() else {
+            gateway.metrics.rejected.limit.inc();
+            gateway.tasks.spawn(refuse(stream));
+            continue;
+        };
+        let gateway = gateway.clone();
+        let tasks = gateway.tasks.clone();
+        tasks.spawn(async move { serve(gateway, stream, address, purpose, place).await });
+    }
+}
+
+/// Beyond the connection limit: a status for those who speak HTTP, an end for all.
+async fn refuse(mut stream: TcpStream) {
+    const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n\
+        content-type: text/plain\r\ncontent-length: 51\r\n\r\nToo many connections; try again in a few seconds.\r\n";
+    let _gone = timeout(Duration::from_secs(1), async {
+        stream.write_all(FULL).await?;
+        stream.shutdown().await
+    })
+    .await;
+}
+
+async fn serve(
+    gateway: Arc<Gateway>,
+    stream: TcpStream,
+    address: SocketAddr,
+    purpose: Purpose,
+    place: OwnedSemaphorePermit,
+) {
+    let dialect = match purpose {
+        Purpose::Legacy(dialect) if raw::is_raw(dialect) => Some(dialect),
+        Purpose::Gateway => {
+            let mut first = [0];
+            let patience = gateway.config.gateway.first_byte_timeout;
+            match timeout(patience, stream.peek(&mut first)).await {
+                Ok(Ok(1)) => {}
+                Ok(_) => return,
+                Err(_) => return gateway.metrics.rejected.first_byte.inc(),
+            }
+            match first[0] {
+                b'{' | b'[' | b' ' | b'\t' | b'\r' | b'\n' => raw::dialect(),
+                TLS => {
+                    debug!(%address, "TLS is not served yet");
+                    return gateway.metrics.rejected.handshake.inc();
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    match dialect {
+        Some(dialect) => raw::serve(gateway, stream, address, dialect, place).await,
+        None => serve_http(gateway, stream, address, purpose, place).await,
+    }
+}
+
+async fn serve_http(
+    gateway: Arc<Gateway>,
+    stream: TcpStream,
+    address: SocketAddr,
+    purpose: Purpose,
+    place: OwnedSemaphorePermit,
+) {
+    let peer = Peer {
+        address,
+        purpose,
+        place: Arc::new(Mutex::new(Some(place))),
+    };
+    let routes = TowerToHyperService::new(warp::service(http::routes(gateway.clone())));
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        routes.call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(gateway.config.gateway.header_timeout)
+        .max_buf_size(HEAD)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = gateway.drain.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        let rejected = &gateway.metrics.rejected;
+        if error.is_timeout() {
+            rejected.header_timeout.inc()
+        } else {
+            rejected.handshake.inc()
+        }
+        debug!(%address, %error, "no request came of it");
+    }
+}

@@ -1,0 +1,123 @@
+//! The warp routes of the client ports: upgrades, the landing page, what it reads, and a 404 that helps.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use hyper::upgrade::OnUpgrade;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::path::FullPath;
+
+use crate::edge::accept::Peer;
+use crate::edge::ports::Purpose;
+use crate::edge::{landing, upgrade};
+use crate::gateway::Gateway;
+use crate::message::Fault;
+
+/// Everything the client ports answer over HTTP.
+#[must_use]
+pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response<Bytes>,)> {
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    warp::method()
+        .and(warp::path::full())
+        .and(query)
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::get::<Peer>())
+        .and(warp::ext::optional::<OnUpgrade>())
+        .and_then(
+            move |method: Method,
+                  path: FullPath,
+                  query: String,
+                  headers: HeaderMap,
+                  peer: Peer,
+                  on_upgrade: Option<OnUpgrade>| {
+                let request = upgrade::Request {
+                    method,
+                    path: path.as_str().to_owned(),
+                    query,
+                    headers,
+                    peer,
+                    upgrade: on_upgrade,
+                };
+                let gateway = gateway.clone();
+                async move { Ok::<_, Infallible>(answer(&gateway, request)) }
+            },
+        )
+        .boxed()
+}
+
+fn answer(gateway: &Arc<Gateway>, request: upgrade::Request) -> Response<Bytes> {
+    if request.headers.contains_key(http::header::UPGRADE) {
+        return upgrade::answer(gateway, request);
+    }
+    if request.method != Method::GET && request.method != Method::HEAD {
+        let fault = Fault::new(crate::message::Code::Invalid, "only GET is served here");
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, &fault);
+    }
+    match (request.peer.purpose, request.path.as_str()) {
+        (Purpose::Gateway, "/") => page(landing::PAGE, "text/html; charset=utf-8"),
+        (Purpose::Gateway, "/status.json") => json(StatusCode::OK, &landing::status(gateway)),
+        (Purpose::Gateway, path) => missing(gateway, path),
+        (Purpose::Legacy(dialect), _) => {
+            let port = gateway.config.gateway.port;
+            let text = format!(
+                "This is Causeway's port for {} clients; they speak WebSocket here.\n\
+                 The gateway's page is on port {port}.\n",
+                dialect.name()
+            );
+            plain(StatusCode::UPGRADE_REQUIRED, &text)
+        }
+        (Purpose::Ops, _) => plain(StatusCode::NOT_FOUND, ""),
+    }
+}
+
+fn missing(gateway: &Gateway, path: &str) -> Response<Bytes> {
+    let body = serde_json::json!({
+        "error": "not_found",
+        "message": format!("there is nothing at {path}"),
+        "pages": ["/", "/status.json"],
+        "websockets": upgrade::paths(gateway),
+    });
+    json(StatusCode::NOT_FOUND, &body)
+}
+
+fn page(text: &'static str, content_type: &'static str) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from_static(text.as_bytes()));
+    let fields = response.headers_mut();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    fields.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    fields.insert("x-frame-options", HeaderValue::from_static("DENY"));
+    response
+}
+
+/// A text answer.
+#[must_use]
+pub fn plain(status: StatusCode, text: &str) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::copy_from_slice(text.as_bytes()));
+    *response.status_mut() = status;
+    let value = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, value);
+    response
+}
+
+/// A JSON answer.
+#[must_use]
+pub fn json(status: StatusCode, value: &serde_json::Value) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(value.to_string()));
+    *response.status_mut() = status;
+    let fields = response.headers_mut();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A fault as JSON.
+#[must_use]
+pub fn refuse(status: StatusCode, fault: &Fault) -> Response<Bytes> {
+    let body = serde_json::json!({"error": fault.code.name(), "message": fault.text});
+    json(status, &body)
+}

@@ -1,0 +1,53 @@
+//! The landing page: what is running, where each client connects, and a demo to press.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::dialect;
+use crate::gateway::Gateway;
+
+/// The page itself; everything it shows comes from `/status.json` and a WebSocket.
+pub const PAGE: &str = include_str!("landing.html");
+
+/// What the page shows.
+#[must_use]
+pub fn status(gateway: &Arc<Gateway>) -> Value {
+    let doors: Vec<Value> = dialect::ALL
+        .iter()
+        .filter(|dialect| dialect.name() != "echo")
+        .map(|dialect| {
+            json!({
+                "dialect": dialect.name(),
+                "paths": dialect.paths(),
+                "port": gateway.port(dialect.name()),
+                "space": gateway.config.dialects.get(dialect.name()).map(|own| own.space.clone()),
+            })
+        })
+        .collect();
+    let services: Vec<Value> = gateway
+        .directory
+        .snapshot()
+        .iter()
+        .map(|instance| {
+            json!({
+                "name": instance.name,
+                "id": instance.id,
+                "version": instance.version,
+                "description": instance.description,
+            })
+        })
+        .collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "gateway": gateway.bus.gateway(),
+        "nats": gateway.bus.link().borrow().is_up(),
+        "nats_url": gateway.nats_url,
+        "history": gateway.config.events.history,
+        "draining": gateway.drain.is_cancelled(),
+        "ops_port": gateway.port("ops"),
+        "doors": doors,
+        "services": services,
+        "rooms": gateway.lobby.seen(),
+    })
+}

@@ -1,0 +1,69 @@
+//! The last moments of a connection: the farewell goes out, the close code gets through.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::gateway::outbox::{Outbox, PACE};
+use crate::gateway::ring::Carrier;
+use crate::message::Close;
+use crate::wire::frame::{self, Packet};
+
+/// How long what is queued may take to go out.
+const FLUSH: Duration = Duration::from_secs(5);
+/// How long the peer may take to end its side, so that a reset does not eat the close code.
+const LINGER: Duration = Duration::from_millis(300);
+
+/// Says goodbye. `echo` is the client's own code where the client closed first.
+pub async fn close(outbox: &Outbox, carrier: Carrier, close: Option<&Close>, echo: Option<Option<u16>>) {
+    if carrier == Carrier::WebSocket {
+        let bytes = match (close, echo) {
+            (_, Some(Some(code))) => frame::close(code, ""),
+            (_, Some(None)) => frame::close_empty(),
+            (Some(close), None) => frame::close(close.code, &close.reason),
+            (None, None) => frame::close_empty(),
+        };
+        let discard = close.is_some_and(|close| close.code == Close::SLOW.code);
+        outbox.push_last(&Packet::new(bytes), discard);
+    }
+    let deadline = Instant::now()
+        + if close == Some(&Close::SLOW) {
+            LINGER
+        } else {
+            FLUSH
+        };
+    let _late = timeout_at(deadline, drain(outbox)).await;
+    let _gone = shutdown(outbox);
+    let _late = timeout_at(Instant::now() + LINGER, ended(outbox)).await;
+    outbox.bury();
+}
+
+/// Writes until nothing is queued.
+pub async fn drain(outbox: &Outbox) {
+    while outbox.queued() > 0 {
+        if outbox.is_paced() {
+            tokio::time::sleep(PACE).await;
+            if outbox.write_one().is_err() {
+                return;
+            }
+        } else if outbox.stream().writable().await.is_err() || !outbox.resume() {
+            return;
+        }
+    }
+}
+
+fn shutdown(outbox: &Outbox) -> std::io::Result<()> {
+    socket2::SockRef::from(outbox.stream()).shutdown(std::net::Shutdown::Write)
+}
+
+async fn ended(outbox: &Outbox) {
+    let mut sink = [0_u8; 512];
+    while outbox.stream().readable().await.is_ok() {
+        match outbox.stream().try_read(&mut sink) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}

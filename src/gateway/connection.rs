@@ -1,0 +1,497 @@
+//! One client from its first frame to its end: a task with one fair `select!` over readiness and letters.
+//!
+//! Every arm is safe to cancel; they only say that something can be done. The steps a session returns are performed
+//! in one place, so a reply and the event after it keep their order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::info;
+
+use crate::dialect::{Dialect, Opening, Session, Step};
+use crate::gateway::calls::Calls;
+use crate::gateway::ending::Ending;
+use crate::gateway::intake::{Intake, Item};
+use crate::gateway::lobby::Key;
+use crate::gateway::outbox::{Kind, Letter, Outbox, PACE, Taken};
+use crate::gateway::ring::{Carrier, Ear};
+use crate::gateway::room::{Joining, Order};
+use crate::gateway::{Gateway, closing};
+use crate::message::{Close, Offset, Space};
+use crate::telemetry::clock;
+use crate::wire::frame::{self, Packet};
+
+/// For dialects without settings: the echo of conformance tests.
+const MAX_MESSAGE: usize = 64 << 20;
+
+/// A client on its way in: everything the handshake decided.
+pub struct Guest {
+    /// What it speaks.
+    pub dialect: &'static dyn Dialect,
+    /// How its frames travel.
+    pub carrier: Carrier,
+    /// What its session is told.
+    pub opening: Opening,
+    /// Dialects whose events it gets; usually its own.
+    pub listens: Vec<&'static dyn Dialect>,
+    /// Where it resumes: `None` = newcomer, `Some(None)` = an offset that is not ours.
+    pub since: Option<Option<Offset>>,
+    /// The peer's address.
+    pub peer: SocketAddr,
+    /// Bytes that came with the handshake.
+    pub early: Bytes,
+    /// Its place; given back when the connection ends.
+    pub place: OwnedSemaphorePermit,
+}
+
+struct Connection {
+    gateway: Arc<Gateway>,
+    outbox: Arc<Outbox>,
+    intake: Intake,
+    session: Box<dyn Session>,
+    calls: Calls,
+    carrier: Carrier,
+    /// A whole frame came, so the client may be pinged.
+    spoke: bool,
+    /// Last sign of life.
+    heard: Instant,
+    pinged: Option<Instant>,
+    /// When this connection ends its part in the drain.
+    leave_at: Option<Instant>,
+    next_write: Option<Instant>,
+    finishing: bool,
+    id: u64,
+    dialect: &'static dyn Dialect,
+    ulid: Arc<str>,
+    space: Space,
+    since: Option<Option<Offset>>,
+    /// Rooms to join once the session wants events.
+    listens: Vec<&'static dyn Dialect>,
+    /// Rooms joined.
+    keys: Vec<Key>,
+}
+
+/// Runs a client's connection to its end.
+pub async fn run(gateway: Arc<Gateway>, stream: TcpStream, guest: Guest) {
+    let Guest {
+        dialect,
+        carrier,
+        opening,
+        listens,
+        since,
+        peer,
+        early,
+        place,
+    } = guest;
+    let name = dialect.name();
+    let metrics = gateway.metrics.dialect(name);
+    let settings = gateway.config.dialects.get(name);
+    let max_message = settings.map_or(MAX_MESSAGE, |own| own.max_message);
+    let slow = &gateway.config.slow;
+    let outbox = Arc::new(Outbox::new(
+        stream,
+        slow.queue_bytes,
+        slow.policy,
+        dialect.paced(),
+    ));
+    let session_id = opening.session.clone();
+    let space = opening.space.clone();
+    let opened = clock::now();
+    metrics.connected();
+    let session = dialect.open_within(opening, max_message);
+    let calls = Calls::new(
+        gateway.clone(),
+        outbox.clone(),
+        carrier,
+        name,
+        space.clone(),
+        &session_id,
+    );
+    let mut connection = Connection {
+        intake: Intake::new(carrier, max_message),
+        outbox: outbox.clone(),
+        session,
+        calls,
+        carrier,
+        spoke: false,
+        heard: opened,
+        pinged: None,
+        leave_at: None,
+        next_write: None,
+        finishing: false,
+        gateway: gateway.clone(),
+        id: gateway.next_id(),
+        dialect,
+        ulid: session_id.clone(),
+        space: space.clone(),
+        since,
+        listens,
+        keys: Vec::new(),
+    };
+    if !early.is_empty() {
+        connection
+            .intake
+            .feed(&early, &gateway.receiving, gateway.config.gateway.max_receiving);
+    }
+    let ending = connection.live().await;
+    for key in &connection.keys {
+        gateway.lobby.leave(key, connection.id).await;
+    }
+    Box::pin(connection.end(&ending)).await;
+    metrics.disconnected(ending.code(), opened);
+    info!(
+        dialect = name,
+        session = %session_id,
+        space = %space,
+        peer = %peer,
+        code = ending.code(),
+        seconds = opened.elapsed().as_secs_f64(),
+        "session ended: {ending}"
+    );
+    drop(place);
+}
+
+impl Connection {
+    async fn live(&mut self) -> Ending {
+        let drain = self.gateway.drain.clone();
+        let sleep = tokio::time::sleep(self.gateway.config.websocket.ping);
+        tokio::pin!(sleep);
+        let mut steps = Vec::new();
+        loop {
+            if let Some(ending) = self.work(&mut steps).await {
+                return ending;
+            }
+            let due = self.due();
+            if due < sleep.deadline().into_std() || sleep.is_elapsed() {
+                sleep.as_mut().reset(due.into());
+            }
+            let reading =
+                !self.intake.is_over() && self.calls.len() < self.gateway.config.commands.per_connection;
+            let outbox = self.outbox.clone();
+            let blocked = outbox.blocked().is_some();
+            tokio::select! {
+                ready = outbox.stream().readable(), if reading => {
+                    if ready.is_err() {
+                        return Ending::Lost;
+                    }
+                    let limit = self.gateway.config.gateway.max_receiving;
+                    let bytes = self.intake.read(outbox.stream(), &self.gateway.receiving, limit);
+                    if bytes > 0 {
+                        self.heard = clock::now();
+                        self.calls.metrics().received_bytes.inc_by(bytes as u64);
+                    }
+                }
+                () = outbox.kicked() => {}
+                ready = outbox.stream().writable(), if blocked => {
+                    if ready.is_err() || !(self.paced() || outbox.resume()) {
+                        return Ending::Lost;
+                    }
+                    self.next_write = None;
+                }
+                () = &mut sleep => {
+                    if let Some(ending) = self.wake(&mut steps) {
+                        return ending;
+                    }
+                }
+                () = drain.cancelled(), if self.leave_at.is_none() => {
+                    self.leave_at = Some(clock::now() + self.gateway.spread());
+                }
+            }
+        }
+    }
+
+    /// Enters the rooms, once the session wants events.
+    async fn join(&mut self) -> Option<Ending> {
+        let ear = Ear {
+            dialect: self.dialect,
+            encoding: self.session.encoding(),
+            carrier: self.carrier,
+        };
+        for room in std::mem::take(&mut self.listens) {
+            let key = Key {
+                space: self.space.clone(),
+                dialect: room,
+            };
+            let orders = match self.gateway.lobby.enter(&key) {
+                Ok(orders) => orders,
+                Err(fault) => {
+                    self.gateway.metrics.rejected.space.inc();
+                    let close = Close {
+                        code: Close::BUSY.code,
+                        reason: fault.text.into(),
+                    };
+                    return Some(Ending::Closed(close));
+                }
+            };
+            let joining = Joining {
+                id: self.id,
+                outbox: self.outbox.clone(),
+                ear,
+                since: self.since,
+                session: self.ulid.clone(),
+                greet: room.name() == self.dialect.name(),
+            };
+            self.keys.push(key);
+            let _closed = orders.send(Order::Join(Box::new(joining))).await;
+        }
+        None
+    }
+
+    fn paced(&self) -> bool {
+        self.outbox.is_paced()
+    }
+
+    /// Does everything that can be done without waiting for the socket.
+    async fn work(&mut self, steps: &mut Vec<Step>) -> Option<Ending> {
+        let limit = self.gateway.config.commands.per_connection;
+        loop {
+            let mut idle = true;
+            if let Some(letter) = self.outbox.letter() {
+                idle = false;
+                let now = clock::read();
+                match letter {
+                    Letter::Reply(reply) => {
+                        if self.calls.answered(&reply) {
+                            self.session.reply(now, reply, steps);
+                        }
+                    }
+                    Letter::Notice(notice) => self.session.notice(now, &notice, steps),
+                }
+            } else if self.calls.len() < limit
+                && let Some(item) = self.intake.next()
+            {
+                idle = false;
+                if let Some(ending) = self.receive(item, steps) {
+                    // what the last message brought about still happens
+                    let _end = Box::pin(self.calls.perform(self.session.as_mut(), steps)).await;
+                    return Some(ending);
+                }
+            }
+            if !steps.is_empty()
+                && let Some(close) = Box::pin(self.calls.perform(self.session.as_mut(), steps)).await
+            {
+                return Some(if close == Close::SLOW {
+                    Ending::Slow
+                } else {
+                    Ending::Closed(close)
+                });
+            }
+            if let Some(close) = self.outbox.closing() {
+                return Some(if close == Close::SLOW {
+                    Ending::Slow
+                } else {
+                    Ending::Closed(close)
+                });
+            }
+            if !self.listens.is_empty()
+                && self.session.joined()
+                && let Some(ending) = Box::pin(self.join()).await
+            {
+                return Some(ending);
+            }
+            if idle {
+                break;
+            }
+        }
+        let dropped = self.outbox.take_dropped();
+        if dropped > 0 {
+            let notice = crate::dialect::Notice::Gap(dropped);
+            self.session.notice(clock::read(), &notice, steps);
+            let _end = Box::pin(self.calls.perform(self.session.as_mut(), steps)).await;
+        }
+        if self.paced()
+            && let Some(ending) = self.write_paced()
+        {
+            return Some(ending);
+        }
+        if self.finishing && self.calls.is_empty() && self.outbox.queued() == 0 && self.session.finished() {
+            return Some(Ending::Left(None));
+        }
+        None
+    }
+
+    fn receive(&mut self, item: Item, steps: &mut Vec<Step>) -> Option<Ending> {
+        let now = clock::read();
+        match item {
+            Item::Frame(frame) => {
+                self.spoke = true;
+                let metrics = self.calls.metrics();
+                let started = clock::now();
+                let received = self.session.receive(now, frame, steps);
+                metrics.frame_in(started);
+                if let Err(offence) = received {
+                    metrics.offence(offence.code);
+                    if let crate::dialect::Fate::Close(close) = offence.fate {
+                        steps.push(Step::Close(close));
+                    }
+                }
+                None
+            }
+            Item::Ping(payload) => {
+                self.spoke = true;
+                let pong = Packet::new(frame::pong(&payload));
+                let taken = self.outbox.push(&pong, Kind::Own);
+                self.outbox.flush();
+                (taken == Taken::Overflow).then_some(Ending::Slow)
+            }
+            Item::Pong => {
+                self.spoke = true;
+                self.pinged = None;
+                None
+            }
+            Item::Goodbye(code) => Some(Ending::Left(code)),
+            Item::Broken(close) => {
+                let rejected = &self.gateway.metrics.rejected;
+                if close.code == 1009 {
+                    rejected.too_large.inc()
+                } else {
+                    rejected.bad_frame.inc()
+                }
+                Some(Ending::Broken(close))
+            }
+            Item::End if self.carrier == Carrier::Raw => {
+                self.finishing = true;
+                None
+            }
+            Item::End | Item::Lost => Some(Ending::Lost),
+        }
+    }
+
+    /// The next moment at which something must be looked at.
+    fn due(&self) -> Instant {
+        let slow = &self.gateway.config.slow;
+        let socket = &self.gateway.config.websocket;
+        let mut due = match self.pinged {
+            Some(at) => at + socket.pong,
+            None => self.heard + socket.ping,
+        };
+        let mut sooner = |at: Option<Instant>| due = at.map_or(due, |at| due.min(at));
+        sooner(self.outbox.blocked().map(|since| since + slow.write_timeout));
+        sooner(self.session.deadline().map(clock::at));
+        sooner(self.leave_at);
+        sooner(self.next_write);
+        // a moment that has passed is looked at now and then set anew
+        due.max(clock::now())
+    }
+
+    /// Time passed.
+    fn wake(&mut self, steps: &mut Vec<Step>) -> Option<Ending> {
+        let now = clock::now();
+        let socket = &self.gateway.config.websocket;
+        if self.leave_at.is_some_and(|at| at <= now) {
+            return Some(Ending::Drained);
+        }
+        let write_timeout = self.gateway.config.slow.write_timeout;
+        if self
+            .outbox
+            .blocked()
+            .is_some_and(|since| now.duration_since(since) >= write_timeout)
+        {
+            return Some(Ending::Slow);
+        }
+        if self.session.deadline().is_some_and(|at| clock::at(at) <= now) {
+            self.session.wake(clock::read(), steps);
+        }
+        if self.carrier == Carrier::WebSocket {
+            match self.pinged {
+                Some(at) if self.heard > at => self.pinged = None,
+                Some(at) if now.duration_since(at) >= socket.pong => return Some(Ending::Silent),
+                None if now.duration_since(self.heard) >= socket.ping => {
+                    if self.spoke && !self.intake.partial() && self.session.may_ping() {
+                        let ping = Packet::new(frame::ping(b""));
+                        self.outbox.push(&ping, Kind::Own);
+                        self.outbox.flush();
+                        self.pinged = Some(now);
+                    } else {
+                        self.heard = now;
+                    }
+                }
+                _ => {}
+            }
+        } else {
+            self.heard = now;
+        }
+        None
+    }
+
+    /// One packet, then at least a millisecond, for clients that take each read as one document.
+    fn write_paced(&mut self) -> Option<Ending> {
+        let now = clock::now();
+        if self.outbox.queued() == 0 || self.next_write.is_some_and(|at| at > now) {
+            if self.outbox.queued() == 0 {
+                self.next_write = None;
+            }
+            return None;
+        }
+        match self.outbox.write_one() {
+            Ok(whole) => {
+                self.next_write = (whole && self.outbox.queued() > 0).then_some(now + PACE);
+                None
+            }
+            Err(_) => Some(Ending::Lost),
+        }
+    }
+
+    async fn end(mut self, ending: &Ending) {
+        self.intake.release(&self.gateway.receiving);
+        let close = match ending {
+            Ending::Left(_) | Ending::Lost | Ending::Silent => None,
+            Ending::Broken(close) | Ending::Closed(close) => Some(close.clone()),
+            Ending::Slow => Some(Close::SLOW),
+            Ending::Drained => Some(Close::DRAIN),
+        };
+        if *ending == Ending::Drained {
+            self.last_replies().await;
+        }
+        if let Some(close) = close.as_ref().filter(|close| close.code != Close::SLOW.code) {
+            let mut steps = Vec::new();
+            self.session.farewell(clock::read(), close, &mut steps);
+            for step in steps {
+                if let Step::Send(frame) = step {
+                    self.outbox.push_last(&self.carrier.pack(&frame), false);
+                }
+            }
+        }
+        self.calls.abandon().await;
+        match ending {
+            Ending::Lost | Ending::Silent => self.outbox.bury(),
+            Ending::Left(code) => {
+                closing::close(&self.outbox, self.carrier, None, Some(*code)).await;
+            }
+            _ => closing::close(&self.outbox, self.carrier, close.as_ref(), None).await,
+        }
+    }
+
+    /// Commands under way at a drain still get their answers, within half of the grace.
+    async fn last_replies(&mut self) {
+        let deadline = tokio::time::Instant::now() + self.gateway.config.gateway.drain_grace / 2;
+        let mut steps = Vec::new();
+        while !self.calls.is_empty() {
+            let outbox = self.outbox.clone();
+            if tokio::time::timeout_at(deadline, outbox.kicked()).await.is_err() {
+                return;
+            }
+            while let Some(letter) = self.outbox.letter() {
+                if let Letter::Reply(reply) = letter
+                    && self.calls.answered(&reply)
+                {
+                    self.session.reply(clock::read(), reply, &mut steps);
+                }
+            }
+            let _end = Box::pin(self.calls.perform(self.session.as_mut(), &mut steps)).await;
+        }
+    }
+}
+
+/// How long a drained connection stays, so that not all come back at once.
+impl Gateway {
+    fn spread(&self) -> Duration {
+        let window = self.config.gateway.drain_spread;
+        let share = f64::from(u16::try_from(self.next_id() * 7919 % 1000).unwrap_or(0)) / 1000.0;
+        window.mul_f64(share)
+    }
+}

@@ -1,0 +1,173 @@
+//! Bytes from one client: read into a buffer the thread shares, cut into frames, counted against the budget.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+
+use crate::dialect::Frame;
+use crate::gateway::ring::Carrier;
+use crate::message::Close;
+use crate::wire::websocket::{Decoder, Incoming};
+
+/// What one read takes at most.
+const READ: usize = 64 * 1024;
+/// Messages up to this size are not counted against the budget of large ones.
+const SMALL: u64 = 64 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
+}
+
+/// What came in.
+#[derive(Debug)]
+pub enum Item {
+    /// A message, or bytes of a TCP stream.
+    Frame(Frame),
+    /// To be answered by a pong.
+    Ping(Bytes),
+    /// Answers ours.
+    Pong,
+    /// The client says goodbye.
+    Goodbye(Option<u16>),
+    /// The client broke the protocol, or a limit.
+    Broken(Close),
+    /// The client will send no more.
+    End,
+    /// The socket failed.
+    Lost,
+}
+
+/// The inbound side of one connection.
+pub struct Intake {
+    decoder: Option<Decoder>,
+    ready: VecDeque<Item>,
+    /// What this connection holds of the budget.
+    held: u64,
+    over: bool,
+}
+
+impl Intake {
+    /// Reads frames of at most `max_message` bytes; over TCP the session itself finds their ends.
+    #[must_use]
+    pub fn new(carrier: Carrier, max_message: usize) -> Self {
+        let decoder = (carrier == Carrier::WebSocket).then(|| Decoder::new(max_message));
+        Self {
+            decoder,
+            ready: VecDeque::new(),
+            held: 0,
+            over: false,
+        }
+    }
+
+    /// Whether a message is partly received.
+    #[must_use]
+    pub fn partial(&self) -> bool {
+        self.decoder.as_ref().is_some_and(Decoder::partial)
+    }
+
+    /// Whether nothing more will come.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// The next item.
+    pub fn next(&mut self) -> Option<Item> {
+        let item = self.ready.pop_front();
+        if self.ready.is_empty() && self.ready.capacity() > 0 {
+            self.ready = VecDeque::new();
+        }
+        item
+    }
+
+    /// Bytes that came together with the handshake.
+    pub fn feed(&mut self, bytes: &[u8], budget: &AtomicU64, limit: u64) {
+        let mut copy = bytes.to_vec();
+        self.take(&mut copy, budget, limit);
+    }
+
+    /// Reads what is there. Safe to call whenever the socket was said to be readable; returns the bytes read.
+    pub fn read(&mut self, stream: &TcpStream, budget: &AtomicU64, limit: u64) -> usize {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut total = 0;
+            // a few rounds, so that a fast sender neither costs a wake-up each nor keeps the thread
+            for _ in 0..4 {
+                match stream.try_read(scratch) {
+                    Ok(0) => {
+                        self.end(Item::End, budget);
+                        break;
+                    }
+                    Ok(n) => {
+                        total += n;
+                        self.take(&mut scratch[..n], budget, limit);
+                        if n < READ || self.over {
+                            break;
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => {
+                        self.end(Item::Lost, budget);
+                        break;
+                    }
+                }
+            }
+            total
+        })
+    }
+
+    fn end(&mut self, item: Item, budget: &AtomicU64) {
+        self.ready.push_back(item);
+        self.over = true;
+        self.release(budget);
+    }
+
+    fn take(&mut self, bytes: &mut [u8], budget: &AtomicU64, limit: u64) {
+        let Some(decoder) = &mut self.decoder else {
+            self.ready
+                .push_back(Item::Frame(Frame::Binary(Bytes::copy_from_slice(bytes))));
+            return;
+        };
+        let mut incoming = Vec::new();
+        let fed = decoder.feed(bytes, &mut incoming);
+        let receiving = decoder.receiving();
+        for item in incoming {
+            self.ready.push_back(match item {
+                Incoming::Text(text) => Item::Frame(Frame::Text(text)),
+                Incoming::Binary(bytes) => Item::Frame(Frame::Binary(bytes)),
+                Incoming::Ping(payload) => Item::Ping(payload),
+                Incoming::Pong(_) => Item::Pong,
+                Incoming::Close { code, .. } => {
+                    self.over = true;
+                    Item::Goodbye(code)
+                }
+            });
+        }
+        if let Err(broken) = fed {
+            self.end(Item::Broken(Close::new(broken.code, broken.reason)), budget);
+            return;
+        }
+        let want = if receiving > SMALL { receiving } else { 0 };
+        if want > self.held {
+            let more = want - self.held;
+            if budget.fetch_add(more, Ordering::Relaxed) + more > limit {
+                budget.fetch_sub(more, Ordering::Relaxed);
+                self.end(Item::Broken(Close::BUSY), budget);
+                return;
+            }
+        } else {
+            budget.fetch_sub(self.held - want, Ordering::Relaxed);
+        }
+        self.held = want;
+    }
+
+    /// Gives back what this connection holds of the budget.
+    pub fn release(&mut self, budget: &AtomicU64) {
+        budget.fetch_sub(self.held, Ordering::Relaxed);
+        self.held = 0;
+    }
+}

@@ -1,0 +1,399 @@
+//! What waits to be written to one client: bounded in bytes, shared by the connection and the rooms.
+//!
+//! Whoever puts something in also tries to write it, so a message to a thousand clients needs no thousand
+//! wake-ups. The lock is short: it covers moving references and one vectored write that never blocks.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use crate::bus::Replies;
+use crate::config::SlowPolicy;
+use crate::dialect::Notice;
+use crate::message::{Close, Reply};
+use crate::wire::frame::Packet;
+
+/// Slices handed to one `writev`.
+const SLICES: usize = 64;
+/// Letters a connection may leave unread before interim answers are dropped.
+const LETTERS: usize = 1024;
+
+/// What a packet is, which decides what may happen to it when the client is slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An answer, a greeting, a control frame: never dropped.
+    Own,
+    /// An event: dropped oldest first where the policy says so.
+    Event,
+    /// A state topic, by number: a newer value takes the place of one not yet written.
+    State(u32),
+}
+
+/// What a connection is told by others.
+#[derive(Debug)]
+pub enum Letter {
+    /// An answer to one of its commands.
+    Reply(Reply),
+    /// News for its client.
+    Notice(Notice),
+}
+
+/// Whether a packet was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Queued or written.
+    Yes,
+    /// The queue is full; the connection is being closed.
+    Overflow,
+    /// The connection is over.
+    Gone,
+}
+
+struct Item {
+    bytes: Bytes,
+    kind: Kind,
+    /// Whether the next item belongs to the same packet.
+    more: bool,
+}
+
+#[derive(Default)]
+struct Queue {
+    items: VecDeque<Item>,
+    bytes: usize,
+    /// Bytes of the first item that are already written.
+    written: usize,
+    /// The head of a packet is gone and its body is first in the queue.
+    mid_packet: bool,
+    /// Bytes of replay still queued: they were asked for and do not count against the bound.
+    grant: usize,
+    /// Set when the socket took no more; only the connection resets it.
+    blocked: Option<Instant>,
+    /// Events dropped and not yet told to the client.
+    dropped: u64,
+    letters: VecDeque<Letter>,
+    closing: Option<Close>,
+    gone: bool,
+}
+
+/// The outbound side of one connection.
+pub struct Outbox {
+    stream: TcpStream,
+    queue: Mutex<Queue>,
+    kick: Notify,
+    limit: usize,
+    policy: SlowPolicy,
+    /// One packet a write, spaced by the connection, for clients that take each read as one document.
+    paced: bool,
+}
+
+impl Outbox {
+    /// An empty outbox that writes to `stream` and queues `limit` bytes beyond one message.
+    #[must_use]
+    pub fn new(stream: TcpStream, limit: usize, policy: SlowPolicy, paced: bool) -> Self {
+        Self {
+            stream,
+            queue: Mutex::default(),
+            kick: Notify::new(),
+            limit,
+            policy,
+            paced,
+        }
+    }
+
+    /// Whether every packet is written alone, by the connection.
+    #[must_use]
+    pub fn is_paced(&self) -> bool {
+        self.paced
+    }
+
+    /// The socket, for the connection's readiness waits.
+    #[must_use]
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Resolves when a letter, a close or a first blocked byte needs the connection.
+    pub async fn kicked(&self) {
+        self.kick.notified().await;
+    }
+
+    /// Queues one packet under the bound. Call [`Outbox::flush`] after the last of a batch.
+    pub fn push(&self, packet: &Packet, kind: Kind) -> Taken {
+        let mut queue = self.queue.lock();
+        if queue.gone || queue.closing.is_some() {
+            return Taken::Gone;
+        }
+        if let Kind::State(topic) = kind {
+            queue.conflate(topic);
+        }
+        if queue.bytes > self.limit + queue.grant {
+            if self.policy == SlowPolicy::DropOldest {
+                queue.drop_events(self.limit);
+            }
+            if queue.bytes > self.limit + queue.grant {
+                queue.closing = Some(Close::SLOW);
+                self.kick.notify_one();
+                return Taken::Overflow;
+            }
+        }
+        queue.append(packet, kind);
+        Taken::Yes
+    }
+
+    /// Queues what the client asked for at its connect: replay and state, beyond the bound by as much.
+    pub fn push_granted(&self, packet: &Packet, kind: Kind) {
+        let mut queue = self.queue.lock();
+        if !queue.gone {
+            queue.grant += packet.len();
+            queue.append(packet, kind);
+        }
+    }
+
+    /// Writes what the socket takes now.
+    pub fn flush(&self) {
+        if self.paced {
+            self.kick.notify_one();
+            return;
+        }
+        let mut queue = self.queue.lock();
+        if queue.blocked.is_none() && queue.write(&self.stream) && queue.blocked.is_some() {
+            // somebody must wait for the socket: that is the connection
+            self.kick.notify_one();
+        }
+    }
+
+    /// The connection saw the socket writable. `false` when the socket is broken.
+    #[must_use]
+    pub fn resume(&self) -> bool {
+        let mut queue = self.queue.lock();
+        queue.blocked = None;
+        queue.write(&self.stream)
+    }
+
+    /// Paced clients: writes what is left of one packet. `Ok(true)` when a whole packet went out.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn write_one(&self) -> io::Result<bool> {
+        let mut queue = self.queue.lock();
+        queue.blocked = None;
+        queue.write_packet(&self.stream)
+    }
+
+    /// Since when the socket takes nothing; `None` while it does.
+    #[must_use]
+    pub fn blocked(&self) -> Option<Instant> {
+        self.queue.lock().blocked
+    }
+
+    /// Bytes waiting.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        let queue = self.queue.lock();
+        queue.bytes - queue.written
+    }
+
+    /// Leaves a letter for the connection.
+    pub fn post(&self, letter: Letter) {
+        let mut queue = self.queue.lock();
+        let interim = matches!(&letter, Letter::Reply(reply) if !reply.answer.is_final());
+        if queue.gone || (interim && queue.letters.len() >= LETTERS) {
+            return;
+        }
+        queue.letters.push_back(letter);
+        self.kick.notify_one();
+    }
+
+    /// Takes the next letter.
+    pub fn letter(&self) -> Option<Letter> {
+        self.queue.lock().letters.pop_front()
+    }
+
+    /// Asks the connection to close.
+    pub fn close(&self, close: Close) {
+        let mut queue = self.queue.lock();
+        if queue.closing.is_none() {
+            queue.closing = Some(close);
+        }
+        self.kick.notify_one();
+    }
+
+    /// The close somebody asked for.
+    #[must_use]
+    pub fn closing(&self) -> Option<Close> {
+        self.queue.lock().closing.clone()
+    }
+
+    /// Queues the very last packets (a farewell, a close frame), whatever the bound; a client too slow to read
+    /// its queue loses what is queued whole, so that it still learns the code.
+    pub fn push_last(&self, packet: &Packet, discard: bool) {
+        let mut queue = self.queue.lock();
+        if discard {
+            queue.discard();
+        }
+        queue.append(packet, Kind::Own);
+    }
+
+    /// Events dropped since the last call.
+    #[must_use]
+    pub fn take_dropped(&self) -> u64 {
+        std::mem::take(&mut self.queue.lock().dropped)
+    }
+
+    /// The connection is over: frees what is queued.
+    pub fn bury(&self) {
+        let mut queue = self.queue.lock();
+        queue.gone = true;
+        queue.items = VecDeque::new();
+        queue.letters = VecDeque::new();
+        queue.bytes = 0;
+        queue.written = 0;
+    }
+}
+
+impl Replies for Outbox {
+    fn reply(&self, reply: Reply) {
+        self.post(Letter::Reply(reply));
+    }
+}
+
+impl Queue {
+    fn append(&mut self, packet: &Packet, kind: Kind) {
+        self.bytes += packet.len();
+        let more = !packet.body.is_empty();
+        self.items.push_back(Item {
+            bytes: packet.head.clone(),
+            kind,
+            more,
+        });
+        if more {
+            self.items.push_back(Item {
+                bytes: packet.body.clone(),
+                kind,
+                more: false,
+            });
+        }
+    }
+
+    /// Index of the first item that no write has touched and that begins a packet.
+    fn untouched(&self) -> usize {
+        if self.written == 0 && !self.mid_packet {
+            return 0;
+        }
+        let mut index = 0;
+        while self.items.get(index).is_some_and(|item| item.more) {
+            index += 1;
+        }
+        (index + 1).min(self.items.len())
+    }
+
+    /// Removes packets from the first untouched one on while `which` says so; returns how many.
+    fn remove(&mut self, mut which: impl FnMut(&Self, Kind) -> bool) -> u64 {
+        let mut removed = 0;
+        let mut index = self.untouched();
+        while let Some(item) = self.items.get(index) {
+            let parts = if item.more { 2 } else { 1 };
+            if which(self, item.kind) {
+                for gone in self.items.drain(index..index + parts) {
+                    self.bytes -= gone.bytes.len();
+                }
+                removed += 1;
+            } else {
+                index += parts;
+            }
+        }
+        removed
+    }
+
+    fn conflate(&mut self, topic: u32) {
+        if !self.items.is_empty() {
+            self.remove(|_, kind| kind == Kind::State(topic));
+        }
+    }
+
+    fn drop_events(&mut self, limit: usize) {
+        let dropped = self.remove(|queue, kind| kind == Kind::Event && queue.bytes > limit);
+        self.grant = 0;
+        self.dropped += dropped;
+    }
+
+    fn discard(&mut self) {
+        let keep = self.untouched();
+        for gone in self.items.drain(keep..) {
+            self.bytes -= gone.bytes.len();
+        }
+    }
+
+    /// Writes until empty or blocked. `false` when the socket is broken.
+    fn write(&mut self, stream: &TcpStream) -> bool {
+        while !self.items.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut count = 0;
+            for item in self.items.iter().take(SLICES) {
+                let skip = if count == 0 { self.written } else { 0 };
+                slices[count] = IoSlice::new(&item.bytes[skip..]);
+                count += 1;
+            }
+            match stream.try_write_vectored(&slices[..count]) {
+                Ok(0) => return false,
+                Ok(n) => self.advance(n),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked = Some(Instant::now());
+                    return true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+        }
+        if self.items.capacity() > 256 {
+            // a burst must not cost its high-water mark for ever
+            self.items = VecDeque::new();
+        }
+        true
+    }
+
+    fn write_packet(&mut self, stream: &TcpStream) -> io::Result<bool> {
+        while let Some(item) = self.items.front() {
+            let more = item.more;
+            match stream.try_write(&item.bytes[self.written..]) {
+                Ok(n) => {
+                    let whole = self.written + n == item.bytes.len();
+                    self.advance(n);
+                    if whole && !more {
+                        return Ok(true);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked = Some(Instant::now());
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    fn advance(&mut self, mut n: usize) {
+        self.grant = self.grant.saturating_sub(n);
+        while let Some(item) = self.items.front() {
+            let left = item.bytes.len() - self.written;
+            if n < left {
+                self.written += n;
+                return;
+            }
+            n -= left;
+            self.bytes -= item.bytes.len();
+            self.written = 0;
+            self.mid_packet = item.more;
+            self.items.pop_front();
+        }
+    }
+}
+
+/// How long a paced client is given between two packets.
+pub const PACE: Duration = Duration::from_millis(1);

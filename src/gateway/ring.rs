@@ -1,0 +1,231 @@
+//! The recent past of a room, kept in memory and encoded at most once for each kind of listener.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::dialect::{Dialect, Encoding, Frame};
+use crate::message::Event;
+use crate::wire::frame::{self, Packet};
+
+/// How frames reach the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Carrier {
+    /// Framed as WebSocket messages.
+    WebSocket,
+    /// As they are.
+    Raw,
+}
+
+impl Carrier {
+    /// Makes a frame ready for the socket.
+    #[must_use]
+    pub fn pack(self, frame: &Frame) -> Packet {
+        match self {
+            Self::WebSocket => frame::packet(frame),
+            Self::Raw => Packet::new(frame.bytes().clone()),
+        }
+    }
+}
+
+/// A kind of listener: those of one kind share every encoded byte.
+#[derive(Clone, Copy)]
+pub struct Ear {
+    /// The dialect the listener speaks, which may differ from the room's.
+    pub dialect: &'static dyn Dialect,
+    /// Its encoding.
+    pub encoding: Encoding,
+    /// Its socket.
+    pub carrier: Carrier,
+}
+
+impl PartialEq for Ear {
+    fn eq(&self, other: &Self) -> bool {
+        self.encoding == other.encoding
+            && self.carrier == other.carrier
+            && self.dialect.name() == other.dialect.name()
+    }
+}
+
+/// One encoded form of an event: the packet alone, since the frame is a slice of it.
+#[derive(Clone)]
+struct Form {
+    ear: Ear,
+    packet: Packet,
+    payload: usize,
+    text: bool,
+}
+
+impl Form {
+    fn frame(&self) -> Frame {
+        let Packet { head, body } = &self.packet;
+        let bytes = if body.is_empty() {
+            head.slice(head.len() - self.payload..)
+        } else {
+            body.clone()
+        };
+        if self.text {
+            Frame::Text(bytes)
+        } else {
+            Frame::Binary(bytes)
+        }
+    }
+}
+
+/// An event with the forms made of it so far.
+pub struct Entry {
+    /// The event.
+    pub event: Event,
+    forms: Vec<Form>,
+}
+
+impl Entry {
+    /// An event nobody has encoded yet.
+    #[must_use]
+    pub fn new(event: Event) -> Self {
+        Self {
+            event,
+            forms: Vec::new(),
+        }
+    }
+
+    fn form(&mut self, ear: Ear) -> Option<&Form> {
+        if let Some(at) = self.forms.iter().position(|form| form.ear == ear) {
+            return self.forms.get(at);
+        }
+        let frame = ear.dialect.encode(ear.encoding, &self.event)?;
+        let packet = ear.carrier.pack(&frame);
+        let text = matches!(frame, Frame::Text(_));
+        self.forms.push(Form {
+            ear,
+            packet,
+            payload: frame.bytes().len(),
+            text,
+        });
+        self.forms.last()
+    }
+
+    /// The event as one kind of listener gets it; `None` when it does not.
+    pub fn packet(&mut self, ear: Ear) -> Option<Packet> {
+        self.form(ear).map(|form| form.packet.clone())
+    }
+
+    /// The same before framing, for replay frames.
+    pub fn frame(&mut self, ear: Ear) -> Option<Frame> {
+        self.form(ear).map(Form::frame)
+    }
+
+    /// Memory it is taken to cost: the body and one encoded form, whether made yet or not.
+    fn size(&self) -> usize {
+        self.event.body.bytes.len() * 2 + 512
+    }
+}
+
+/// Every event of the room after `base`, oldest first.
+pub struct Ring {
+    entries: VecDeque<Entry>,
+    /// Sequence before the first entry: what is at or below it is only in the stream.
+    base: u64,
+    keep: usize,
+    memory: usize,
+    bytes: usize,
+}
+
+impl Ring {
+    /// An empty ring that keeps `keep` events and beyond them up to `memory` bytes.
+    #[must_use]
+    pub fn new(keep: usize, memory: usize) -> Self {
+        Self {
+            entries: VecDeque::new(),
+            base: 0,
+            keep,
+            memory,
+            bytes: 0,
+        }
+    }
+
+    /// Forgets everything; what is at or below `base` is unknown.
+    pub fn reset(&mut self, base: u64) {
+        self.entries.clear();
+        self.bytes = 0;
+        self.base = base;
+    }
+
+    /// Sequence before the first event in memory.
+    #[must_use]
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Adds the newest event and returns it, evicting what no longer fits.
+    pub fn push(&mut self, event: Event) -> Option<&mut Entry> {
+        let entry = Entry::new(event);
+        self.bytes += entry.size();
+        self.entries.push_back(entry);
+        while self.bytes > self.memory && self.entries.len() > self.keep.max(1) {
+            self.evict();
+        }
+        self.entries.back_mut()
+    }
+
+    /// Puts older events before the ones in memory; everything after `base` is then known.
+    pub fn extend_back(&mut self, base: u64, older: Vec<Event>) {
+        for event in older.into_iter().rev() {
+            let entry = Entry::new(event);
+            self.bytes += entry.size();
+            self.entries.push_front(entry);
+        }
+        self.base = base;
+    }
+
+    /// Drops what the stream no longer has, so that memory never tells more than the stream would.
+    pub fn trim(&mut self, first_seq: u64) {
+        while self
+            .entries
+            .front()
+            .is_some_and(|entry| entry.event.seq < first_seq)
+        {
+            self.evict();
+        }
+        self.base = self.base.max(first_seq.saturating_sub(1));
+    }
+
+    fn evict(&mut self) {
+        if let Some(entry) = self.entries.pop_front() {
+            self.bytes = self.bytes.saturating_sub(entry.size());
+            self.base = entry.event.seq;
+        }
+    }
+
+    /// The events after `seq`, oldest first. Only complete when `seq >= base`.
+    pub fn after(&mut self, seq: u64) -> impl Iterator<Item = &mut Entry> {
+        let start = self.entries.partition_point(|entry| entry.event.seq <= seq);
+        self.entries.range_mut(start..)
+    }
+
+    /// The last `n` events, oldest first.
+    pub fn last(&mut self, n: usize) -> impl Iterator<Item = &mut Entry> {
+        let start = self.entries.len().saturating_sub(n);
+        self.entries.range_mut(start..)
+    }
+
+    /// Bytes in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// Numbers a state topic within its room, for conflation in the queues.
+#[derive(Default)]
+pub struct Topics(Vec<Arc<str>>);
+
+impl Topics {
+    /// The number of a topic; the same for as long as the room lives.
+    pub fn number(&mut self, topic: &Arc<str>) -> u32 {
+        let at = self.0.iter().position(|known| known == topic).unwrap_or_else(|| {
+            self.0.push(topic.clone());
+            self.0.len() - 1
+        });
+        u32::try_from(at).unwrap_or(u32::MAX)
+    }
+}

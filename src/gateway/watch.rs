@@ -1,0 +1,103 @@
+//! Watches the broker and the services, and tells the clients whom it concerns.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::bus::Link;
+use crate::dialect::Notice;
+use crate::gateway::Gateway;
+use crate::telemetry::ready::Readiness;
+
+/// Reads how often the supervised broker was restarted.
+pub type Restarts = Box<dyn Fn() -> u64 + Send + Sync>;
+
+/// Starts the watchers; they live as long as the process.
+pub fn start(gateway: &Arc<Gateway>, readiness: &Arc<Readiness>, restarts: Option<Restarts>) {
+    tokio::spawn(link(gateway.clone(), readiness.clone()));
+    tokio::spawn(services(gateway.clone()));
+    tokio::spawn(counters(gateway.clone(), restarts));
+}
+
+async fn link(gateway: Arc<Gateway>, readiness: Arc<Readiness>) {
+    let mut link = gateway.bus.link();
+    let mut was_up = None;
+    loop {
+        let now = link.borrow_and_update().clone();
+        let up = now.is_up();
+        match &now {
+            Link::Up { .. } => readiness.bus_up(),
+            Link::Down { reason } => readiness.bus_down(reason.clone()),
+        }
+        gateway.metrics.nats_connected.set(i64::from(up));
+        if was_up.is_some_and(|was| was != up) {
+            let notice = match &now {
+                Link::Up { generation } => {
+                    info!(generation, "NATS is back");
+                    gateway.metrics.nats_reconnects.inc();
+                    Notice::Restored("NATS is back".to_owned())
+                }
+                Link::Down { reason } => {
+                    warn!(%reason, "NATS is away");
+                    Notice::Degraded("NATS is away; commands fail until it is back".to_owned())
+                }
+            };
+            gateway.lobby.announce(&notice, |_| true).await;
+        }
+        was_up = Some(up);
+        if link.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn services(gateway: Arc<Gateway>) {
+    let mut changes = gateway.directory.changes();
+    loop {
+        let change = match changes.recv().await {
+            Ok(change) => change,
+            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => continue,
+            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+        };
+        info!(service = %change.service, running = change.running, "service");
+        let service = change.service.clone();
+        let notice = if change.running {
+            Notice::Restored(format!("service {service} runs"))
+        } else {
+            Notice::Degraded(format!("service {service} is gone"))
+        };
+        gateway
+            .lobby
+            .announce(&notice, |dialect| dialect.services().contains(&service.as_str()))
+            .await;
+    }
+}
+
+/// What the bus and the supervisor count themselves, carried over to the metrics.
+async fn counters(gateway: Arc<Gateway>, restarts: Option<Restarts>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    let mut last = [0_u64; 4];
+    loop {
+        tick.tick().await;
+        let bus = gateway.bus.counters();
+        let now = [
+            bus.late.load(Ordering::Relaxed),
+            bus.foreign.load(Ordering::Relaxed),
+            bus.unconfirmed.load(Ordering::Relaxed),
+            restarts.as_ref().map_or(0, |restarts| restarts()),
+        ];
+        let metrics = &gateway.metrics;
+        let counters = [
+            &metrics.late_replies,
+            &metrics.live_ignored,
+            &metrics.publish_errors,
+            &metrics.nats_restarts,
+        ];
+        for ((counter, now), last) in counters.iter().zip(now).zip(&mut last) {
+            counter.inc_by(now.saturating_sub(*last));
+            *last = now;
+        }
+    }
+}

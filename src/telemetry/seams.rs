@@ -1,0 +1,60 @@
+//! What the core counts at its seams, in one word each: a connection, a frame, a command, a delivery.
+
+use std::time::Instant;
+
+use crate::message::Nanos;
+use crate::telemetry::clock;
+use crate::telemetry::metrics::{DialectMetrics, Outcome};
+
+impl DialectMetrics {
+    /// A connection opened.
+    pub fn connected(&self) {
+        self.opened.inc();
+        self.connections.inc();
+    }
+
+    /// A connection that opened at `since` is over.
+    pub fn disconnected(&self, code: u16, since: Instant) {
+        self.connections.dec();
+        self.closed(code);
+        self.lifetime.observe(since.elapsed().as_secs_f64());
+    }
+
+    /// A message of a client was read; its bytes are counted as they come.
+    pub fn frame_in(&self, started: Instant) {
+        self.received.inc();
+        self.stage.decode.observe(started.elapsed().as_secs_f64());
+    }
+
+    /// A message for one client was queued.
+    pub fn frame_out(&self, bytes: usize) {
+        self.sent.inc();
+        self.sent_bytes.inc_by(bytes as u64);
+    }
+
+    /// A command that came at `since` got its final answer, or was withdrawn.
+    pub fn command_ended(&self, since: Instant, outcome: Outcome) {
+        self.command(outcome).observe(since.elapsed().as_secs_f64());
+    }
+
+    /// Events were encoded for everybody.
+    pub fn encoded(&self, started: Instant) {
+        self.stage.encode.observe(started.elapsed().as_secs_f64());
+    }
+
+    /// Events that entered the system at `times` were written to clients: `sent` messages of `bytes` in all.
+    pub fn delivered(&self, times: &[Nanos], sent: u64, bytes: u64) {
+        self.sent.inc_by(sent);
+        self.sent_bytes.inc_by(bytes);
+        let now = clock::unix();
+        for time in times {
+            self.delivery_lag.observe(now.saturating_sub(*time) as f64 / 1e9);
+        }
+    }
+
+    /// A client was given this many messages it had missed.
+    pub fn resumed(&self, messages: u64) {
+        self.recovered.inc();
+        self.recovered_messages.inc_by(messages);
+    }
+}
