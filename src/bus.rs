@@ -14,6 +14,7 @@ pub mod contract;
 pub mod directory;
 pub mod error;
 pub mod history;
+pub mod lease;
 pub mod live;
 pub mod streams;
 pub mod supervise;

@@ -1,57 +1,22 @@
 //! Large bodies through a real object store: whole, once, verified, never waited for without end.
 #![allow(clippy::expect_used)] // tests say what they expect
 
+#[path = "support/broker.rs"]
+mod broker;
+#[path = "bodies/reference.rs"]
+mod reference;
+
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream;
+use broker::Broker;
 use bytes::Bytes;
-use causeway::bus::bodies::{BadReference, Bodies, Bucket, EXPIRED, MAX_SIZE, Reference};
-use causeway::bus::supervise::Supervised;
+use causeway::bus::bodies::{Bodies, Bucket, EXPIRED, Reference};
 use causeway::config;
 use causeway::message::{Body, Class, Code};
-
-/// A server of its own, and what leaves nothing behind.
-struct Broker {
-    server: Option<Supervised>,
-    store: PathBuf,
-}
-
-impl Broker {
-    async fn start() -> Self {
-        let store = std::env::temp_dir().join(format!("causeway-test-{}", ulid::Ulid::new()));
-        let nats = config::Nats {
-            store: store.clone(),
-            server: "nats-server".into(),
-            ..config::Nats::default()
-        };
-        let server = Supervised::start(&nats).await.expect("nats-server");
-        Self {
-            server: Some(server),
-            store,
-        }
-    }
-
-    async fn client(&self) -> Client {
-        let url = self.server.as_ref().expect("running").url();
-        async_nats::connect(url).await.expect("connect")
-    }
-
-    async fn stop(mut self) {
-        if let Some(server) = self.server.take() {
-            server.stop().await;
-        }
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.store);
-    }
-}
 
 async fn open(client: Client, timeout: Duration) -> Bodies {
     let settings = config::Bodies {
@@ -279,21 +244,11 @@ async fn a_silent_broker_costs_no_more_than_the_deadline() {
         .with_cache(0);
     let body = Body::json(noise(1 << 20, 9));
     let reference = bodies.put(Class::Event, &body).await.expect("put").to_string();
-    let pid = broker
-        .server
-        .as_ref()
-        .and_then(Supervised::pid)
-        .expect("pid")
-        .to_string();
-    let signal = |name: &str| {
-        let sent = std::process::Command::new("kill").args([name, &pid]).status();
-        assert!(sent.expect("kill").success());
-    };
-    signal("-STOP");
+    broker.signal("-STOP");
     // a hang fails here and not at the end of the test run
     let put = tokio::time::timeout(PATIENT, bodies.put(Class::Event, &body)).await;
     let got = tokio::time::timeout(PATIENT, bodies.fetch(&reference)).await;
-    signal("-CONT");
+    broker.signal("-CONT");
     assert_eq!(put.expect("put ends").expect_err("silent").code, Code::Timeout);
     assert_eq!(got.expect("fetch ends").expect_err("silent").code, Code::Timeout);
     broker.stop().await;
@@ -392,45 +347,4 @@ async fn limits_follow_the_configuration_when_the_bucket_exists() {
         (2 << 30, 7200 + 3600)
     );
     broker.stop().await;
-}
-
-#[test]
-fn references_are_read_strictly() {
-    let hash = "00ff".repeat(16);
-    let good = format!("object:GW_BODIES/01J0ABC-_9;size=123;sha256={hash}");
-    let reference: Reference = good.parse().expect("good");
-    assert_eq!(reference.size, 123);
-    assert_eq!(reference.sha256[..2], [0, 0xff]);
-    assert_eq!(reference.to_string(), good);
-    let largest = good.replace("=123;", &format!("={MAX_SIZE};"));
-    assert!(largest.parse::<Reference>().is_ok());
-    let beyond = MAX_SIZE + 1;
-    for (bad, why) in [
-        (String::new(), BadReference::Form),
-        (good.replace("object:", "file:"), BadReference::Form),
-        (format!(" {good}"), BadReference::Form),
-        (good.replace(";size=", ";len="), BadReference::Form),
-        (good.replace("GW_BODIES", "OTHER"), BadReference::Bucket),
-        (good.replace("GW_BODIES", "gw_bodies"), BadReference::Bucket),
-        (good.replace("01J0ABC-_9", ""), BadReference::Name),
-        (good.replace("01J0ABC-_9", "a.b"), BadReference::Name),
-        (good.replace("01J0ABC-_9", "a>"), BadReference::Name),
-        (good.replace("01J0ABC-_9", "a/../b"), BadReference::Name),
-        (good.replace("01J0ABC-_9", &"x".repeat(65)), BadReference::Name),
-        (good.replace("=123;", "=0;"), BadReference::Size),
-        (good.replace("=123;", "=0123;"), BadReference::Size),
-        (good.replace("=123;", "=+123;"), BadReference::Size),
-        (good.replace("=123;", "=;"), BadReference::Size),
-        (good.replace("=123;", &format!("={beyond};")), BadReference::Size),
-        (
-            good.replace("=123;", "=99999999999999999999999;"),
-            BadReference::Size,
-        ),
-        (good.replace("00ff", "00FF"), BadReference::Hash),
-        (good[..good.len() - 1].to_owned(), BadReference::Hash),
-        (format!("{good};more=1"), BadReference::Hash),
-        (format!("{good} "), BadReference::Hash),
-    ] {
-        assert_eq!(bad.parse::<Reference>(), Err(why), "{bad}");
-    }
 }

@@ -1,82 +1,19 @@
 //! The directory over a real server: services come, go, hang, and outlast the server's own absence.
 #![allow(clippy::expect_used)] // tests say what they expect
 
+#[path = "support/broker.rs"]
+mod broker;
+
 use std::collections::HashMap;
-use std::future::Future;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::service::{Service, ServiceExt};
+use broker::{Broker, PATIENCE, eventually};
 use causeway::bus::directory::{Change, Directory};
-use causeway::bus::supervise::Supervised;
-use causeway::config;
 use causeway::message::Code;
 use futures_util::StreamExt;
 use tokio::sync::broadcast::Receiver;
-
-/// A server of its own, and what leaves nothing behind.
-struct Broker {
-    server: Option<Supervised>,
-    store: PathBuf,
-}
-
-impl Broker {
-    async fn start() -> Self {
-        let store = std::env::temp_dir().join(format!("causeway-test-{}", ulid::Ulid::new()));
-        let nats = config::Nats {
-            store: store.clone(),
-            server: "nats-server".into(),
-            ..config::Nats::default()
-        };
-        let server = Supervised::start(&nats).await.expect("nats-server");
-        Self {
-            server: Some(server),
-            store,
-        }
-    }
-
-    async fn client(&self) -> Client {
-        let url = self.server.as_ref().expect("running").url();
-        async_nats::connect(url).await.expect("connect")
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self
-            .server
-            .as_ref()
-            .and_then(Supervised::pid)
-            .expect("pid")
-            .to_string();
-        let sent = std::process::Command::new("kill").args([name, &pid]).status();
-        assert!(sent.expect("kill").success());
-    }
-
-    async fn stop(mut self) {
-        if let Some(server) = self.server.take() {
-            server.stop().await;
-        }
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.store);
-    }
-}
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Waits for what must come; panics with its name when it does not.
-async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    for _ in 0..600 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("never came: {what}");
-}
 
 async fn next(changes: &mut Receiver<Change>) -> (String, bool) {
     let change = tokio::time::timeout(PATIENCE, changes.recv()).await;
