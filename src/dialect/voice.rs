@@ -35,6 +35,10 @@ impl Dialect for Voice {
         "voice"
     }
 
+    fn paths(&self) -> &'static [&'static str] {
+        &["/events"]
+    }
+
     fn transport(&self) -> Transport {
         Transport::WebSocket
     }
