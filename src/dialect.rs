@@ -8,12 +8,18 @@ use bytes::Bytes;
 
 use crate::message::{Body, CallId, Class, Close, Command, Event, Nanos, Now, Offset, Reply, Space};
 
+pub mod assistant;
 pub mod echo;
 pub mod scripting;
 pub mod voice;
 
 /// Every dialect Causeway speaks. A new one is a file, a `mod` line and a row here.
-pub static ALL: &[&dyn Dialect] = &[&voice::Voice, &scripting::Scripting, &echo::Echo];
+pub static ALL: &[&dyn Dialect] = &[
+    &assistant::Assistant,
+    &voice::Voice,
+    &scripting::Scripting,
+    &echo::Echo,
+];
 
 /// Finds a dialect by name.
 #[must_use]
