@@ -55,13 +55,16 @@ impl Dialect for Assistant {
         Transport::WebSocket
     }
 
+    fn paths(&self) -> &'static [&'static str] {
+        &["/ws", SOCKET_IO]
+    }
+
     fn open(&self, opening: Opening) -> Box<dyn Session> {
         self.open_within(opening, MAX_MESSAGE)
     }
 
     fn open_within(&self, opening: Opening, max_message: usize) -> Box<dyn Session> {
-        let path = opening.target.split('?').next().unwrap_or_default();
-        if path == SOCKET_IO {
+        if opening.target.starts_with(SOCKET_IO) {
             Box::new(socket::Socket::new(&opening, max_message))
         } else {
             Box::new(plain::Plain::new(opening.routes, max_message))

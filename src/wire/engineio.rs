@@ -290,6 +290,18 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// What is wrong, in words.
+    #[must_use]
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::TransportUnknown => "Transport unknown",
+            Self::SessionUnknown => "Session ID unknown",
+            Self::BadMethod => "Bad handshake method",
+            Self::BadRequest => "Bad request",
+            Self::Version => "Unsupported protocol version",
+        }
+    }
+
     /// The JSON body of the 400.
     #[must_use]
     pub const fn body(self) -> &'static str {

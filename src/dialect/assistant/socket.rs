@@ -7,11 +7,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::rpc::{self, Envelope, Refusal};
+use super::rpc::{self, Envelope};
 use crate::dialect::{Encoding, Fate, Frame, Notice, Offence, Opening, Routes, Session, Step};
 use crate::message::{Body, CallId, Close, Code, Command, Now, Reply};
 use crate::wire::engineio::heartbeat::{Beat, Heartbeat, Pulse};
-use crate::wire::engineio::{self, Handshake, Packet, Request, Transport};
+use crate::wire::engineio::{self, Handshake, Packet, Refusal, Request, Transport};
 use crate::wire::socketio::conversation::{self, CONNECT_TIMEOUT, Conversation, Event, Heard};
 use crate::wire::socketio::{Breach, attachment};
 
@@ -33,7 +33,8 @@ struct Asked {
 pub(super) struct Socket {
     session: Arc<str>,
     routes: Arc<Routes>,
-    transport: Transport,
+    /// What carries the session; an address that is no handshake ends it at once.
+    transport: Result<Transport, Refusal>,
     max_message: usize,
     /// `None` until the open packet is sent.
     heartbeat: Option<Heartbeat>,
@@ -49,11 +50,14 @@ pub(super) struct Socket {
 
 impl Socket {
     pub(super) fn new(opening: &Opening, max_message: usize) -> Self {
-        let asked = Request::parse(&opening.target).transport;
+        let request = Request::parse(&opening.target);
+        // a `sid` belongs to a polling session, whose own edge would have taken the request
+        let upgrade = request.transport == Some(Transport::WebSocket);
+        let transport = request.admit(true, upgrade, false);
         Self {
             session: opening.session.clone(),
             routes: opening.routes.clone(),
-            transport: asked.unwrap_or(Transport::WebSocket),
+            transport,
             max_message,
             heartbeat: None,
             join_by: None,
@@ -65,19 +69,23 @@ impl Socket {
         }
     }
 
-    fn start(&mut self, now: Duration, out: &mut Vec<Step>) -> &mut Heartbeat {
+    fn start(&mut self, now: Duration, out: &mut Vec<Step>) -> Result<&mut Heartbeat, Close> {
+        let transport = self.transport.map_err(|refusal| {
+            self.over = true;
+            Close::new(1002, refusal.message())
+        })?;
         let beat = Beat::default();
-        self.heartbeat.get_or_insert_with(|| {
+        Ok(self.heartbeat.get_or_insert_with(|| {
             let handshake = Handshake {
                 sid: &self.session,
-                transport: self.transport,
+                transport,
                 beat,
                 max_payload: self.max_message,
             };
             out.push(send(handshake.frame()));
             self.join_by = Some(now.saturating_add(CONNECT_TIMEOUT));
             Heartbeat::new(now, beat)
-        })
+        }))
     }
 
     fn hear(&mut self, heard: Heard, out: &mut Vec<Step>) -> Result<(), Offence> {
@@ -141,14 +149,14 @@ impl Socket {
         Ok(())
     }
 
-    fn request(&self, event: Event) -> Result<rpc::Request, Refusal> {
+    fn request(&self, event: Event) -> Result<rpc::Request, rpc::Refusal> {
         if event.name != RPC {
             let short: String = event.name.chars().take(64).collect();
             let text = format!("Unknown event: {short}");
-            return Err(Refusal::new("unknown_event", Code::UnknownAction, text));
+            return Err(rpc::Refusal::new("unknown_event", Code::UnknownAction, text));
         }
         let Some(said) = event.arguments.first else {
-            return Err(Refusal::new(
+            return Err(rpc::Refusal::new(
                 "no_method",
                 Code::Invalid,
                 "rpc takes an object {\"method\":…,\"params\":…}",
@@ -159,7 +167,7 @@ impl Socket {
         match attachment::inline(&request.params.bytes, &event.attachments) {
             Ok(params) => request.params = Body::json(params),
             Err(_) => {
-                return Err(Refusal::new(
+                return Err(rpc::Refusal::new(
                     "stray_attachment",
                     Code::Invalid,
                     "attachments belong into params",
@@ -200,7 +208,15 @@ impl Session for Socket {
         if self.over {
             return Ok(());
         }
-        self.start(now.mono, out).heard(now.mono);
+        match self.start(now.mono, out) {
+            Ok(heartbeat) => heartbeat.heard(now.mono),
+            Err(close) => {
+                return Err(Offence {
+                    code: "bad_handshake",
+                    fate: Fate::Close(close),
+                });
+            }
+        }
         let frame = match frame {
             Frame::Text(text) => engineio::Frame::Text(text),
             Frame::Binary(bytes) => engineio::Frame::Binary(bytes),
@@ -250,7 +266,10 @@ impl Session for Socket {
         if self.over {
             return;
         }
-        let pulse = self.start(now.mono, out).pulse(now.mono);
+        let pulse = match self.start(now.mono, out) {
+            Ok(heartbeat) => heartbeat.pulse(now.mono),
+            Err(close) => return out.push(Step::Close(close)),
+        };
         let late = self.join_by.is_some_and(|by| now.mono >= by);
         let why = match (pulse, late) {
             (Pulse::Dead, _) => "no pong in time",
