@@ -6,12 +6,11 @@ mod broker;
 #[path = "bodies/reference.rs"]
 mod reference;
 
-use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::Client;
-use async_nats::jetstream;
+use async_nats::jetstream::{self, stream};
 use broker::Broker;
 use bytes::Bytes;
 use causeway::bus::bodies::{Bodies, Bucket, EXPIRED, Reference};
@@ -259,39 +258,50 @@ async fn a_silent_broker_costs_no_more_than_the_deadline() {
 #[tokio::test]
 async fn the_sweeper_takes_what_no_state_names() {
     let broker = Broker::start().await;
-    let bodies = open(broker.client().await, PATIENT).await.with_cache(0);
-    let mut references = Vec::new();
-    for seed in 10..13 {
-        let body = Body::json(noise(1 << 20, seed));
-        references.push(bodies.put(Class::State, &body).await.expect("put").to_string());
-    }
-    let event = bodies
-        .put(Class::Event, &Body::json(noise(1 << 20, 20)))
-        .await
-        .expect("put");
-    let live = HashSet::from([references[1].clone()]);
-    let young = bodies
-        .sweep_state(&live, Duration::from_secs(3600))
-        .await
-        .expect("sweep");
+    let client = broker.client().await;
+    let context = jetstream::new(client.clone());
+    let bodies = open(client, PATIENT).await.with_cache(0);
+    let put = async |class, seed| {
+        let put = bodies.put(class, &Body::json(noise(1 << 20, seed))).await;
+        put.expect("put").to_string()
+    };
+    let config = stream::Config {
+        name: "GW_STATE".into(),
+        subjects: vec!["gw.v1.state.>".into()],
+        max_messages_per_subject: 1,
+        ..stream::Config::default()
+    };
+    context.create_stream(config).await.expect("state");
+    let name = async |subject: &'static str, reference: Option<&str>| {
+        let mut headers = async_nats::HeaderMap::new();
+        if let Some(reference) = reference {
+            headers.insert("Gw-Body", reference);
+        }
+        let sent = context.publish_with_headers(subject, headers, "".into()).await;
+        sent.expect("sent").await.expect("stored");
+    };
+    let (replaced, current) = (put(Class::State, 10).await, put(Class::State, 11).await);
+    let (orphan, other) = (put(Class::State, 12).await, put(Class::State, 13).await);
+    let event = put(Class::Event, 14).await;
+    name("gw.v1.state.main.cad.model", Some(&replaced)).await;
+    name("gw.v1.state.main.cad.model", Some(&current)).await;
+    name("gw.v1.state.lab.cad.model", Some(&other)).await;
+    name("gw.v1.state.lab.cad.ui", None).await;
+
+    let young = bodies.sweep(Duration::from_secs(3600)).await.expect("sweep");
     assert_eq!(young, 0, "young bodies may still be named");
-    assert_eq!(bodies.sweep_state(&live, Duration::ZERO).await.expect("sweep"), 2);
-    assert_eq!(bodies.sweep_state(&live, Duration::ZERO).await.expect("sweep"), 0);
-    for (index, reference) in references.iter().enumerate() {
-        let expired = bodies
-            .fetch(reference)
-            .await
-            .expect("fetch")
-            .content_type
-            .is_some();
-        assert_eq!(expired, index != 1, "body {index}");
+    assert_eq!(bodies.sweep(Duration::ZERO).await.expect("sweep"), 2);
+    assert_eq!(bodies.sweep(Duration::ZERO).await.expect("sweep"), 0);
+    for (reference, kept) in [
+        (&replaced, false),
+        (&orphan, false),
+        (&current, true),
+        (&other, true),
+        (&event, true),
+    ] {
+        let body = bodies.fetch(reference).await.expect("fetch");
+        assert_eq!(body.content_type.is_none(), kept, "{reference}");
     }
-    let kept = bodies.fetch(&event.to_string()).await.expect("fetch");
-    assert_eq!(
-        kept.bytes.len(),
-        1 << 20,
-        "bodies of events are not the sweeper's"
-    );
     broker.stop().await;
 }
 

@@ -5,7 +5,7 @@ mod objects;
 mod reference;
 mod sweep;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+pub use super::contract::headers::EXPIRED;
 use super::{Fetch, Store};
 use crate::config;
 use crate::message::{Body, Class, Code, Fault};
@@ -26,8 +27,6 @@ use cache::Cache;
 use objects::{Objects, Trouble};
 pub use reference::{BadReference, Bucket, MAX_SIZE, Reference};
 
-/// Content type of a body that is gone.
-pub const EXPIRED: &str = "gw/expired";
 /// Bytes of bodies kept in memory unless told otherwise.
 pub const CACHE: usize = 128 << 20;
 /// Bodies outlive their events by this, so that a replay finds them.
@@ -46,6 +45,11 @@ pub struct BodiesError {
     bucket: &'static str,
     cause: String,
 }
+
+/// How often bodies of state are looked through.
+const SWEEP_EVERY: Duration = Duration::from_secs(120);
+/// Longer than a put and the retries of the state that names it take together.
+const SWEEP_GRACE: Duration = Duration::from_secs(600);
 
 /// What is counted; read by telemetry.
 #[derive(Debug, Default)]
@@ -215,22 +219,27 @@ impl Bodies {
         });
     }
 
-    /// Removes bodies of state that nothing in `live` refers to and that are older than `grace`, which covers the
-    /// time between the put of a body and the state that names it. Returns how many went.
+    /// Removes bodies of state that no state refers to and that are older than `grace`, which covers the time
+    /// between the put of a body and the state that names it. Returns how many went.
     ///
     /// # Errors
-    /// `timeout`, `bus_down`.
-    pub async fn sweep_state(&self, live: &HashSet<String>, grace: Duration) -> Result<usize, Fault> {
-        let names: HashSet<String> = live
-            .iter()
-            .filter_map(|reference| reference.parse::<Reference>().ok())
-            .filter(|reference| reference.bucket == Bucket::StateBodies)
-            .map(|reference| reference.name)
-            .collect();
+    /// `timeout`, `bus_down`; then nothing is lost, the next sweep takes it.
+    pub async fn sweep(&self, grace: Duration) -> Result<usize, Fault> {
         let inner = &self.0;
         inner.connected()?;
-        let sweeping = inner.objects.sweep(Bucket::StateBodies, &names, grace);
+        let sweeping = inner.objects.sweep(Bucket::StateBodies, grace);
         inner.bounded("swept", sweeping).await
+    }
+
+    /// Sweeps again and again until dropped; for a task of the gateway.
+    pub async fn keep_swept(&self) {
+        loop {
+            sleep(SWEEP_EVERY).await;
+            match self.sweep(SWEEP_GRACE).await {
+                Ok(0) | Err(_) => {}
+                Ok(count) => tracing::info!(count, "bodies that no state names were removed"),
+            }
+        }
     }
 }
 

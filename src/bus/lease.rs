@@ -320,6 +320,8 @@ fn config() -> stream::Config {
         storage: stream::StorageType::Memory,
         max_messages_per_subject: 1,
         max_age: AGE,
+        duplicate_window: AGE,
+        allow_direct: true,
         ..stream::Config::default()
     }
 }
@@ -340,4 +342,30 @@ fn down(why: impl std::fmt::Display) -> Fault {
         Code::BusDown,
         format!("the lease cannot be taken ({why}); trying again may help"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{STREAM, config};
+    use crate::bus::contract::streams::definitions;
+    use crate::config::Events;
+    use std::time::Duration;
+
+    #[test]
+    fn a_worker_that_comes_first_creates_the_gateways_own_stream() {
+        let events = Events {
+            history: true,
+            replay: 100,
+            memory: 1,
+            max_age: Duration::from_secs(60),
+            max_bytes: 1,
+            state_max_bytes: 1,
+            replicas: 1,
+            retry: Duration::from_secs(60),
+        };
+        let ours = serde_json::to_value(config()).expect("json");
+        let theirs = definitions(&events);
+        let theirs = theirs.iter().find(|definition| definition.name == STREAM);
+        assert_eq!(theirs.expect("leases").difference(&ours), None);
+    }
 }

@@ -9,16 +9,16 @@ use causeway::bus::supervise::Supervised;
 use causeway::config;
 
 /// Longer than anything here takes; what exceeds it never comes.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server on a free port with a store of its own.
-pub struct Broker {
+pub(crate) struct Broker {
     server: Option<Supervised>,
     store: PathBuf,
 }
 
 impl Broker {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let store = std::env::temp_dir().join(format!("causeway-test-{}", ulid::Ulid::new()));
         let nats = config::Nats {
             store: store.clone(),
@@ -32,16 +32,16 @@ impl Broker {
         }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.server.as_ref().expect("running").url()
     }
 
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         async_nats::connect(self.url()).await.expect("connect")
     }
 
     /// Sends a signal such as `-STOP` to the server.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.server.as_ref().and_then(Supervised::pid).expect("pid");
         let sent = std::process::Command::new("kill")
             .args([name, &pid.to_string()])
@@ -49,7 +49,7 @@ impl Broker {
         assert!(sent.expect("kill").success());
     }
 
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         if let Some(server) = self.server.take() {
             server.stop().await;
         }
@@ -63,7 +63,7 @@ impl Drop for Broker {
 }
 
 /// Waits for what must come; panics with its name when it does not.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     for _ in 0..600 {
         if holds().await {
             return;

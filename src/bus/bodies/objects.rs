@@ -1,6 +1,5 @@
 //! The object store as JetStream keeps it: chunks and a description per object, written and read on 2.9 and newer.
 
-use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::context::GetStreamErrorKind;
@@ -39,7 +38,7 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    fn bus(error: impl std::error::Error) -> Self {
+    pub(super) fn bus(error: impl std::error::Error) -> Self {
         use std::fmt::Write as _;
         let mut text = error.to_string();
         let mut source = error.source();
@@ -207,13 +206,8 @@ impl Objects {
         place.purge(description_of(bucket, name)).await
     }
 
-    /// Removes what is not in `live` and older than `grace`.
-    pub(super) async fn sweep(
-        &self,
-        bucket: Bucket,
-        live: &HashSet<String>,
-        grace: Duration,
-    ) -> Result<usize, Trouble> {
+    /// Removes what no state names and is older than `grace`.
+    pub(super) async fn sweep(&self, bucket: Bucket, grace: Duration) -> Result<usize, Trouble> {
         let place = self.place(bucket);
         let filter = format!("$O.{}.>", bucket.name());
         let subjects: Vec<String> = place
@@ -225,7 +219,14 @@ impl Objects {
             .try_collect()
             .await
             .map_err(Trouble::bus)?;
-        let stale = sweep::stale(&subjects, bucket, live, SystemTime::now(), grace);
+        // the candidates first: usually there are none, and what is named meanwhile is seen below
+        let mut stale = sweep::stale(&subjects, bucket, SystemTime::now(), grace);
+        if stale.is_empty() {
+            return Ok(0);
+        }
+        for name in sweep::named(&self.context).await? {
+            stale.remove(&name);
+        }
         for name in &stale {
             self.delete(bucket, name).await?;
         }

@@ -1,20 +1,26 @@
-//! Which bodies of a bucket nothing refers to any more. Pure.
+//! Which bodies of state nothing refers to any more.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
+use async_nats::jetstream::Context;
+use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use async_nats::jetstream::context::GetStreamErrorKind;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
+use futures_util::StreamExt;
 use ulid::Ulid;
 
-use super::reference::Bucket;
+use super::objects::Trouble;
+use super::reference::{Bucket, Reference};
+use crate::bus::contract::headers;
+use crate::bus::contract::streams::STATE;
 
-/// Names of objects, whole or half-written, that are not in `live` and older than `grace`.
+/// Names of objects, whole or half-written, that are older than `grace`. Pure.
 /// Only names that are ULIDs, as gateways give them, tell their age; others are left alone.
 pub(super) fn stale(
     subjects: &[String],
     bucket: Bucket,
-    live: &HashSet<String>,
     now: SystemTime,
     grace: Duration,
 ) -> BTreeSet<String> {
@@ -22,8 +28,52 @@ pub(super) fn stale(
     subjects
         .iter()
         .filter_map(|subject| name(subject.strip_prefix(&prefix)?))
-        .filter(|name| !live.contains(name) && old(name, now, grace))
+        .filter(|name| old(name, now, grace))
         .collect()
+}
+
+/// Names of all bodies that states refer to, read from the headers alone.
+pub(super) async fn named(context: &Context) -> Result<BTreeSet<String>, Trouble> {
+    let stream = match context.get_stream(STATE).await {
+        Ok(stream) => stream,
+        Err(error) => match error.kind() {
+            GetStreamErrorKind::JetStream(answer) if answer.code() == 404 => {
+                return Ok(BTreeSet::new());
+            }
+            _ => return Err(Trouble::bus(error)),
+        },
+    };
+    let config = pull::OrderedConfig {
+        deliver_policy: DeliverPolicy::LastPerSubject,
+        filter_subject: "gw.v1.state.>".to_owned(),
+        headers_only: true,
+        ..pull::OrderedConfig::default()
+    };
+    let consumer = stream.create_consumer(config).await.map_err(Trouble::bus)?;
+    let mut left = consumer.cached_info().num_pending;
+    let mut names = BTreeSet::new();
+    if left == 0 {
+        return Ok(names);
+    }
+    let mut messages = consumer.messages().await.map_err(Trouble::bus)?;
+    // to the end or not at all: half a list would take bodies that are in use
+    while left > 0 {
+        let Some(message) = messages.next().await else {
+            return Err(Trouble::Bus("the list of states ended early".to_owned()));
+        };
+        let message = message.map_err(Trouble::bus)?;
+        let reference = message.headers.as_ref().and_then(|map| map.get(headers::BODY));
+        if let Some(reference) = reference
+            && let Ok(reference) = reference.as_str().parse::<Reference>()
+        {
+            names.insert(reference.name);
+        }
+        left = message
+            .info()
+            .map_err(|_| Trouble::Bus("a state without its place".to_owned()))?
+            .pending;
+    }
+    Ok(names)
 }
 
 /// The object a subject belongs to.
@@ -48,26 +98,24 @@ mod tests {
     use super::stale;
     use crate::bus::bodies::objects::{chunks, description_of};
     use crate::bus::bodies::reference::Bucket;
-    use std::collections::HashSet;
     use std::time::{Duration, SystemTime};
     use ulid::Ulid;
 
     #[test]
-    fn only_old_bodies_without_a_reference_are_stale() {
+    fn only_old_bodies_of_the_bucket_are_stale() {
         let now = SystemTime::now();
         let bucket = Bucket::StateBodies;
         let at = |ago| Ulid::from_datetime(now - Duration::from_secs(ago)).to_string();
-        let (live, orphan, half, young) = (at(900), at(901), at(902), at(5));
+        let (old, half, young) = (at(901), at(902), at(5));
         let mut subjects = Vec::new();
-        for name in [&live, &orphan, &young] {
+        for name in [&old, &young] {
             subjects.push(chunks(bucket, name));
             subjects.push(description_of(bucket, name));
         }
         subjects.push(chunks(bucket, &half));
         subjects.push(chunks(bucket, "somebody_elses"));
         subjects.push(chunks(Bucket::Bodies, &at(999)));
-        let live = HashSet::from([live]);
-        let found = stale(&subjects, bucket, &live, now, Duration::from_secs(600));
-        assert_eq!(found.into_iter().collect::<Vec<_>>(), [half, orphan]);
+        let found = stale(&subjects, bucket, now, Duration::from_secs(600));
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [half, old]);
     }
 }
