@@ -109,6 +109,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         .as_ref()
         .map(|server| Box::new(server.restart_counter()) as watch::Restarts);
     watch::start(&gateway, &readiness, restarts);
+    tokio::spawn(crate::gateway::local::serve(gateway.clone()));
     readiness.started();
     info!(gateway = %gateway_id, nats = %nats.url.join(", "), supervised = supervised.is_some(), "ready");
 

@@ -13,6 +13,7 @@ use crate::bus::directory::Directory;
 use crate::config::Config;
 use crate::dialect::{self, Routes};
 use crate::gateway::lobby::Lobby;
+use crate::gateway::presence::Presence;
 use crate::telemetry::metrics::Metrics;
 
 pub mod calls;
@@ -21,7 +22,9 @@ pub mod connection;
 pub mod ending;
 pub mod intake;
 pub mod lobby;
+pub mod local;
 pub mod outbox;
+pub mod presence;
 pub mod ring;
 pub mod room;
 pub mod watch;
@@ -52,6 +55,8 @@ pub struct Gateway {
     pub bus: Bus,
     /// Which services run.
     pub directory: Directory,
+    /// Who is connected, over all gateways.
+    pub presence: Arc<Presence>,
     /// Where workers attach, for people to read.
     pub nats_url: String,
     ports: BTreeMap<String, u16>,
@@ -102,8 +107,9 @@ impl Gateway {
             places: Arc::new(Semaphore::new(config.gateway.max_connections)),
             routes: routes.collect(),
             config,
-            bus,
             directory,
+            presence: Presence::start(bus.clone()),
+            bus,
             ports,
             nats_url,
             lobby,

@@ -49,5 +49,6 @@ pub fn status(gateway: &Arc<Gateway>) -> Value {
         "doors": doors,
         "services": services,
         "rooms": gateway.lobby.seen(),
+        "gateways": gateway.presence.gateways(),
     })
 }

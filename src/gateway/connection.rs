@@ -137,7 +137,9 @@ pub async fn run(gateway: Arc<Gateway>, stream: TcpStream, guest: Guest) {
             .intake
             .feed(&early, &gateway.receiving, gateway.config.gateway.max_receiving);
     }
+    gateway.presence.opened(&session_id, name, space.as_str());
     let ending = connection.live().await;
+    gateway.presence.closed(&session_id, &ending.to_string());
     for key in &connection.keys {
         gateway.lobby.leave(key, connection.id).await;
     }

@@ -1,0 +1,129 @@
+//! What the gateway answers itself: as service `gateway` on NATS, and to its own clients without a round trip.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_nats::service::ServiceExt;
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use crate::bus::contract;
+use crate::gateway::Gateway;
+use crate::message::{Body, Code, Fault, Space};
+
+/// The service's name.
+pub const SERVICE: &str = "gateway";
+/// What it answers.
+const ACTIONS: [&str; 3] = ["get_status", "services", "sessions"];
+
+/// Answers an action asked in a space.
+///
+/// # Errors
+/// [`Code::UnknownAction`], naming the actions there are.
+pub fn answer(gateway: &Gateway, space: &Space, action: &str) -> Result<Body, Fault> {
+    let value = match action {
+        "get_status" => status(gateway),
+        "services" => services(gateway),
+        "sessions" => {
+            json!({"space": space.as_str(), "sessions": gateway.presence.list(Some(space.as_str()))})
+        }
+        _ => {
+            let text = format!("the gateway itself answers {}, not {action}", ACTIONS.join(", "));
+            return Err(Fault::new(Code::UnknownAction, text));
+        }
+    };
+    Ok(Body::json(value.to_string()))
+}
+
+/// Whether the assistant's three parts run, by the names its clients know.
+fn status(gateway: &Gateway) -> Value {
+    let state = |service: &str| {
+        if gateway.directory.running(service) {
+            "running"
+        } else {
+            "stopped"
+        }
+    };
+    json!({
+        "vision": state("vision"),
+        "language": state("language"),
+        "command": state("command_processor"),
+    })
+}
+
+fn services(gateway: &Gateway) -> Value {
+    let instances = gateway.directory.snapshot();
+    let list = instances.iter().map(|instance| {
+        json!({
+            "name": instance.name,
+            "id": instance.id,
+            "version": instance.version,
+            "description": instance.description,
+            "metadata": instance.metadata,
+        })
+    });
+    Value::Array(list.collect())
+}
+
+/// Serves the same on NATS; runs until the gateway drains.
+pub async fn serve(gateway: Arc<Gateway>) {
+    let exposed = gateway
+        .config
+        .gateway
+        .bind
+        .iter()
+        .any(|address| !address.is_loopback());
+    let metadata = HashMap::from([
+        ("exposed".to_owned(), exposed.to_string()),
+        ("gateway".to_owned(), gateway.bus.gateway().to_owned()),
+    ]);
+    let service = gateway
+        .bus
+        .ingress()
+        .service_builder()
+        .description("Causeway: what a gateway answers itself")
+        .metadata(metadata)
+        .queue_group(SERVICE)
+        .start(SERVICE, env!("CARGO_PKG_VERSION"))
+        .await;
+    let service = match service {
+        Ok(service) => service,
+        Err(error) => return warn!(%error, "the gateway is not a service on NATS"),
+    };
+    let mut requests = Vec::new();
+    for action in ACTIONS {
+        let subject = format!("gw.v1.cmd.*.{SERVICE}.{action}");
+        match service.endpoint_builder().name(action).add(&subject).await {
+            Ok(endpoint) => requests.push(endpoint.map(move |request| (action, request)).boxed()),
+            Err(error) => warn!(%error, action, "the gateway does not answer this on NATS"),
+        }
+    }
+    let mut requests = futures_util::stream::select_all(requests);
+    loop {
+        let (action, request) = tokio::select! {
+            request = requests.next() => match request {
+                Some(request) => request,
+                None => return,
+            },
+            () = gateway.drain.cancelled() => break,
+        };
+        let parts = contract::command_parts(&request.message.subject);
+        let space = parts
+            .and_then(|(space, ..)| Space::parse(&space).ok())
+            .unwrap_or_default();
+        let response = match answer(&gateway, &space, action) {
+            Ok(body) => Ok(body.bytes),
+            Err(fault) => Err(async_nats::service::error::Error {
+                status: fault.text,
+                code: usize::from(fault.code.number()),
+            }),
+        };
+        if let Err(error) = request.respond(response).await {
+            info!(%error, action, "an answer did not go out");
+        }
+    }
+    if let Err(error) = service.stop().await {
+        info!(%error, "the service did not stop cleanly");
+    }
+}

@@ -1,0 +1,336 @@
+//! Who is connected, over all gateways: announced as it happens, repaired by counting, cleared when a gateway dies.
+//!
+//! Every gateway says it is alive and how many sessions it has. Whoever counts otherwise asks again, so a lost
+//! announcement heals itself; a gateway that falls silent is declared lost by the smallest survivor.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tracing::{debug, info};
+
+use crate::bus::{Bus, Sys, SysMessage};
+use crate::message::Fault;
+use crate::telemetry::clock;
+
+/// How often a gateway says it is alive.
+const BEAT: Duration = Duration::from_secs(3);
+/// Silence after which a gateway is lost.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Announcements that wait to be published; more are left to the counting.
+const BACKLOG: usize = 4096;
+/// Sessions in one message of an answer.
+const CHUNK: usize = 2000;
+
+/// One session, as it crosses the bus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seat {
+    /// ULID of the session.
+    pub session: String,
+    /// Its dialect.
+    pub dialect: String,
+    /// Its space.
+    pub space: String,
+    /// The gateway it is connected to.
+    pub gateway: String,
+    /// When it opened, Unix milliseconds.
+    pub opened: u64,
+    /// Why it ended; only in `session.closed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Alive {
+    gateway: String,
+    sessions: usize,
+}
+
+#[derive(Default)]
+struct House {
+    seats: HashMap<String, Seat>,
+    heard: Option<Instant>,
+    /// Its own count, when last heard.
+    claims: usize,
+    doubted: bool,
+}
+
+/// Who is connected, over all gateways.
+pub struct Presence {
+    bus: Bus,
+    own: String,
+    houses: Mutex<BTreeMap<String, House>>,
+    news: mpsc::Sender<(&'static str, Seat)>,
+}
+
+impl Presence {
+    /// Starts to announce and to listen.
+    #[must_use]
+    pub fn start(bus: Bus) -> Arc<Self> {
+        let (news, outgoing) = mpsc::channel(BACKLOG);
+        let own = bus.gateway().to_owned();
+        let presence = Arc::new(Self {
+            bus,
+            own,
+            houses: Mutex::default(),
+            news,
+        });
+        tokio::spawn(presence.clone().announce(outgoing));
+        tokio::spawn(presence.clone().listen());
+        tokio::spawn(presence.clone().beat());
+        presence
+    }
+
+    /// A session opened here.
+    pub fn opened(&self, session: &str, dialect: &str, space: &str) {
+        let seat = Seat {
+            session: session.to_owned(),
+            dialect: dialect.to_owned(),
+            space: space.to_owned(),
+            gateway: self.own.clone(),
+            opened: clock::unix() / 1_000_000,
+            reason: None,
+        };
+        let mut houses = self.houses.lock();
+        houses
+            .entry(self.own.clone())
+            .or_default()
+            .seats
+            .insert(seat.session.clone(), seat.clone());
+        drop(houses);
+        let _full = self.news.try_send(("session.opened", seat));
+    }
+
+    /// A session of ours ended.
+    pub fn closed(&self, session: &str, reason: &str) {
+        let seat = self
+            .houses
+            .lock()
+            .get_mut(&self.own)
+            .and_then(|house| house.seats.remove(session));
+        if let Some(seat) = seat {
+            let _full = self.news.try_send((
+                "session.closed",
+                Seat {
+                    reason: Some(reason.to_owned()),
+                    ..seat
+                },
+            ));
+        }
+    }
+
+    /// Sessions of a space, or of all, oldest first.
+    #[must_use]
+    pub fn list(&self, space: Option<&str>) -> Vec<Seat> {
+        let houses = self.houses.lock();
+        let seats = houses.values().flat_map(|house| house.seats.values());
+        let mut list: Vec<Seat> = seats
+            .filter(|seat| space.is_none_or(|space| seat.space == space))
+            .cloned()
+            .collect();
+        list.sort_by(|a, b| a.session.cmp(&b.session));
+        list
+    }
+
+    /// Gateways known, ours included.
+    #[must_use]
+    pub fn gateways(&self) -> usize {
+        let mut houses = self.houses.lock();
+        houses.entry(self.own.clone()).or_default();
+        houses.len()
+    }
+
+    async fn announce(self: Arc<Self>, mut outgoing: mpsc::Receiver<(&'static str, Seat)>) {
+        while let Some((path, seat)) = outgoing.recv().await {
+            let body = serde_json::to_vec(&seat).unwrap_or_default();
+            if let Err(fault) = self.bus.publish_sys(path, body.into()).await {
+                debug!(%fault, "a session was not announced; the counting will tell");
+            }
+        }
+    }
+
+    async fn beat(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(BEAT);
+        loop {
+            tick.tick().await;
+            let sessions = self
+                .houses
+                .lock()
+                .entry(self.own.clone())
+                .or_default()
+                .seats
+                .len();
+            let alive = Alive {
+                gateway: self.own.clone(),
+                sessions,
+            };
+            let body = serde_json::to_vec(&alive).unwrap_or_default();
+            if self.bus.publish_sys("gateway.alive", body.into()).await.is_ok() {
+                self.bury_silent().await;
+                self.ask_doubted().await;
+            } else {
+                // nobody can be heard while the bus is away: silence proves nothing
+                let mut houses = self.houses.lock();
+                houses
+                    .values_mut()
+                    .for_each(|house| house.heard = Some(clock::now()));
+            }
+        }
+    }
+
+    /// The smallest survivor speaks for a gateway that fell silent; all forget it.
+    async fn bury_silent(&self) {
+        let (lost, speaker) = {
+            let mut houses = self.houses.lock();
+            let silent: Vec<String> = houses
+                .iter()
+                .filter(|(id, house)| {
+                    **id != self.own && house.heard.is_some_and(|at| at.elapsed() > SILENCE)
+                })
+                .map(|(id, _)| id.clone())
+                .collect();
+            let lost: Vec<(String, House)> = silent.iter().filter_map(|id| houses.remove_entry(id)).collect();
+            let speaker = houses.keys().next().is_none_or(|smallest| *smallest >= self.own);
+            (lost, speaker)
+        };
+        for (id, house) in lost {
+            info!(gateway = %id, sessions = house.seats.len(), "a gateway is lost");
+            if !speaker {
+                continue;
+            }
+            for seat in house.seats.into_values() {
+                let seat = Seat {
+                    reason: Some("gateway_lost".to_owned()),
+                    ..seat
+                };
+                let body = serde_json::to_vec(&seat).unwrap_or_default();
+                let _away = self.bus.publish_sys("session.closed", body.into()).await;
+            }
+        }
+    }
+
+    /// Asks everybody for their sessions where the numbers do not agree.
+    async fn ask_doubted(&self) {
+        let doubted: Vec<String> = {
+            let mut houses = self.houses.lock();
+            let others = houses.iter_mut().filter(|(id, _)| **id != self.own);
+            others
+                .filter_map(|(id, house)| {
+                    let differs = house.claims != house.seats.len();
+                    // one beat of patience: an announcement may be on its way
+                    let ask = differs && house.doubted;
+                    house.doubted = differs;
+                    ask.then(|| id.clone())
+                })
+                .collect()
+        };
+        for id in doubted {
+            if let Err(fault) = self.ask(&id).await {
+                debug!(%fault, gateway = %id, "its sessions are not known yet");
+            }
+        }
+    }
+
+    /// Asks one gateway (`*` for all) for its sessions and takes them over.
+    async fn ask(&self, gateway: &str) -> Result<(), Fault> {
+        let question = Bytes::from(gateway.to_owned());
+        let answers = self
+            .bus
+            .gather_sys("sessions", question, Duration::from_secs(1), 1024)
+            .await?;
+        let mut fresh: BTreeMap<String, HashMap<String, Seat>> = BTreeMap::new();
+        for answer in answers {
+            let Ok(seats) = serde_json::from_slice::<Vec<Seat>>(&answer) else {
+                continue;
+            };
+            for seat in seats.into_iter().filter(|seat| seat.gateway != self.own) {
+                fresh
+                    .entry(seat.gateway.clone())
+                    .or_default()
+                    .insert(seat.session.clone(), seat);
+            }
+        }
+        let mut houses = self.houses.lock();
+        for (id, seats) in fresh {
+            let house = houses.entry(id).or_default();
+            house.heard = Some(clock::now());
+            house.seats = seats;
+        }
+        Ok(())
+    }
+
+    async fn listen(self: Arc<Self>) {
+        loop {
+            match self.bus.subscribe_sys(">").await {
+                Ok(mut sys) => {
+                    if let Err(fault) = self.ask("*").await {
+                        debug!(%fault, "the other gateways' sessions are not known yet");
+                    }
+                    self.follow(&mut sys).await;
+                }
+                Err(fault) => debug!(%fault, "cannot listen to the other gateways, trying again"),
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    async fn follow(&self, sys: &mut Sys) {
+        while let Some(message) = sys.next().await {
+            match message.path.as_str() {
+                "gateway.alive" => {
+                    let Ok(alive) = serde_json::from_slice::<Alive>(&message.body) else {
+                        continue;
+                    };
+                    let mut houses = self.houses.lock();
+                    let house = houses.entry(alive.gateway).or_default();
+                    house.heard = Some(clock::now());
+                    house.claims = alive.sessions;
+                }
+                "session.opened" | "session.closed" => {
+                    let Ok(seat) = serde_json::from_slice::<Seat>(&message.body) else {
+                        continue;
+                    };
+                    if seat.gateway == self.own {
+                        continue;
+                    }
+                    let mut houses = self.houses.lock();
+                    if message.path == "session.closed" {
+                        if let Some(house) = houses.get_mut(&seat.gateway) {
+                            house.seats.remove(&seat.session);
+                        }
+                    } else {
+                        let house = houses.entry(seat.gateway.clone()).or_default();
+                        house.heard = Some(clock::now());
+                        house.seats.insert(seat.session.clone(), seat);
+                    }
+                }
+                "sessions" => self.answer(&message).await,
+                _ => {}
+            }
+        }
+    }
+
+    async fn answer(&self, question: &SysMessage) {
+        let asked = std::str::from_utf8(&question.body).unwrap_or_default();
+        if asked != "*" && asked != self.own {
+            return;
+        }
+        let seats: Vec<Seat> = {
+            let houses = self.houses.lock();
+            houses
+                .get(&self.own)
+                .map(|house| house.seats.values().cloned().collect())
+                .unwrap_or_default()
+        };
+        for chunk in seats.chunks(CHUNK) {
+            let body = serde_json::to_vec(chunk).unwrap_or_default();
+            if self.bus.answer_sys(question, body.into()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
