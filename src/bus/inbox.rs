@@ -61,6 +61,11 @@ impl Inbox {
         }
     }
 
+    /// A subject for a subscription of its own; not matched by the wildcard.
+    pub(super) fn own(&self) -> String {
+        format!("{}.r.{:x}", self.prefix, self.number())
+    }
+
     pub(super) fn token(&self, subject: &str) -> Option<Token> {
         let rest = subject.strip_prefix(&self.prefix)?.strip_prefix('.')?;
         let number = u64::from_str_radix(rest.get(1..)?, 16).ok()?;

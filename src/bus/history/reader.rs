@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use async_nats::Message;
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -32,12 +33,15 @@ pub(super) struct Reader<'a> {
     pub(super) max_bytes: usize,
 }
 
-/// A consumer that lives for one read.
+/// A consumer that lives for one read. Its messages come with the subject they were stored under, so the common inbox
+/// could not tell them apart: it has a subscription of its own.
 struct Consumer<'a> {
     core: &'a Core,
     stream: &'static str,
     name: String,
     pending: u64,
+    inbox: String,
+    messages: async_nats::Subscriber,
 }
 
 /// A message of the stream with its place.
@@ -55,8 +59,8 @@ impl Reader<'_> {
                 if seq >= self.up_to {
                     return Ok(Vec::new());
                 }
-                let consumer = self.open(seq + 1).await?;
-                let kept = self.pull(&consumer, usize::MAX).await;
+                let mut consumer = self.open(seq + 1).await?;
+                let kept = self.pull(&mut consumer, usize::MAX).await;
                 consumer.close().await;
                 kept?
             }
@@ -74,7 +78,7 @@ impl Reader<'_> {
         let mut few = 0;
         for probe in 0.. {
             let start = (self.up_to + 1).saturating_sub(back).max(1);
-            let consumer = self.open(start).await?;
+            let mut consumer = self.open(start).await?;
             let matches = consumer.pending;
             let last_chance = start == 1 || probe >= PROBES;
             if matches < wanted && !last_chance {
@@ -95,7 +99,7 @@ impl Reader<'_> {
                 back = middle;
                 continue;
             }
-            let kept = self.pull(&consumer, count).await;
+            let kept = self.pull(&mut consumer, count).await;
             consumer.close().await;
             let kept = kept?;
             // matches may have come after `up_to`: then the guess was too short
@@ -121,6 +125,7 @@ impl Reader<'_> {
                 "mem_storage": true, "num_replicas": 1,
             },
         });
+        let inbox = self.core.ingress.inbox.own();
         let info = self
             .core
             .jetstream(&format!("CONSUMER.CREATE.{stream}"), &body)
@@ -130,21 +135,23 @@ impl Reader<'_> {
             stream,
             name: info["name"].as_str().ok_or(Refused::Garbled)?.to_owned(),
             pending: info["num_pending"].as_u64().ok_or(Refused::Garbled)?,
+            messages: self.core.ingress.subscribe(inbox.clone()).await?,
+            inbox,
         })
     }
 
     /// Pulls up to `up_to`, keeping the last `keep` messages.
-    async fn pull(&self, consumer: &Consumer<'_>, keep: usize) -> Result<VecDeque<Raw>, Fault> {
+    async fn pull(&self, consumer: &mut Consumer<'_>, keep: usize) -> Result<VecDeque<Raw>, Fault> {
         let mut kept = VecDeque::new();
         let mut bytes = 0_usize;
         let mut pending = consumer.pending;
+        let mut fruitless = 0;
         while pending > 0 {
             let batch = pending.min(BATCH);
-            let mut expected = self.core.ingress.inbox.open(BATCH as usize + 8);
-            consumer.ask(batch, expected.subject()).await?;
+            consumer.ask(batch).await?;
             let mut got = 0;
             while got < batch {
-                let message = timeout(ANSWER, expected.messages.recv()).await;
+                let message = timeout(ANSWER, consumer.messages.next()).await;
                 let Ok(Some(message)) = message else {
                     return Err(Unanswered::Silence.into());
                 };
@@ -168,12 +175,12 @@ impl Reader<'_> {
                 }
             }
             if got == 0 {
-                // they expired between the count and the pull
-                let left = consumer.left().await?;
-                if left >= pending {
+                // they expired between the count and the pull, or the server broke the batch off
+                fruitless += 1;
+                pending = consumer.left().await?;
+                if pending > 0 && fruitless > 3 {
                     return Err(Unanswered::Silence.into());
                 }
-                pending = left;
             }
         }
         Ok(kept)
@@ -221,14 +228,14 @@ impl Reader<'_> {
 }
 
 impl Consumer<'_> {
-    async fn ask(&self, batch: u64, reply: String) -> Result<(), Fault> {
+    async fn ask(&self, batch: u64) -> Result<(), Fault> {
         let bytes = BATCH_BYTES.max(self.core.ingress.client.max_payload() + (64 << 10));
         let body = json!({ "batch": batch, "no_wait": true, "max_bytes": bytes });
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.stream, self.name);
         let payload = body.to_string().into();
         self.core
             .ingress
-            .publish(subject, Some(reply), None, payload)
+            .publish(subject, Some(self.inbox.clone()), None, payload)
             .await
     }
 
