@@ -84,9 +84,11 @@ class Gateway:
                 self.env[f"GW_{dialect.upper()}_PORT"] = "off"
         self.env |= settings
         self.process = None
+        self.asked = False
         self.start()
 
     def start(self) -> None:
+        self.asked = False
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 [BIN, "serve"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env, cwd=self.folder
@@ -101,18 +103,19 @@ class Gateway:
             return False
 
     def terminate(self) -> None:
-        """Asks it to end and does not wait."""
-        self.process.send_signal(signal.SIGTERM)
+        """Asks it to end, once, and does not wait: a second signal would mean at once."""
+        if not self.asked and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        self.asked = True
 
     def stop(self) -> int:
         """Ends it and returns its exit code."""
-        if self.process.poll() is None:
-            self.terminate()
-            try:
-                self.process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        self.terminate()
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         return self.process.returncode
 
     def events(self, space: str, query: str = "") -> str:

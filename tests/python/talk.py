@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import time
+import uuid
 
 import nats
 import websockets
@@ -71,13 +73,13 @@ class Bus:
 
     def __init__(self, connection):
         self.connection = connection
-        self.sent = 0
+        # message ids must never repeat: the stream drops what it has seen within two minutes
+        self.ids = (f"{uuid.uuid4().hex}-{number}" for number in itertools.count())
 
     async def event(self, space: str, number: int, topic: str = "tick", **extra) -> None:
         """Publishes an event that carries a number."""
-        self.sent += 1
         body = json.dumps({"n": number, **extra}).encode()
-        headers = {"Nats-Msg-Id": f"{id(self):x}-{self.sent}", "Gw-Time": str(time.time_ns())}
+        headers = {"Nats-Msg-Id": next(self.ids), "Gw-Time": str(time.time_ns())}
         await self.connection.publish(f"gw.v1.evt.{space}.voice.{topic}", body, headers=headers)
 
     @contextlib.asynccontextmanager
@@ -98,11 +100,20 @@ class Bus:
 
         # the queue of the contract; a cancel has no reply subject and goes to everybody
         subscription = await self.connection.subscribe(f"gw.v1.cmd.{space}.voice.*", "voice", cb=on_command)
-        await self.connection.flush()
+        await settle(self.connection)
         try:
             yield heard
         finally:
             await subscription.unsubscribe()
+
+
+async def settle(connection) -> None:
+    """Returns when the server has taken all that was said before.
+
+    One flush is not enough with this library: its ping may overtake what still waits to be written.
+    """
+    await connection.flush()
+    await connection.flush()
 
 
 @contextlib.asynccontextmanager

@@ -6,6 +6,7 @@ import pathlib
 import nats
 import pytest
 from stack import Broker
+from talk import settle
 
 CONF = pathlib.Path(__file__).parents[2] / "deploy" / "nats" / "nats.conf"
 
@@ -33,8 +34,8 @@ async def refusal(url: str, subject: str, **login) -> str | None:
     connection = await nats.connect(url, error_cb=on_error, **login)
     try:
         await connection.publish(subject, b"{}")
-        # the objection comes before the answer to the ping that flush waits for
-        await connection.flush()
+        # the objection comes before the answer to the ping that this waits for
+        await settle(connection)
         await asyncio.sleep(0)
         return None if said.empty() else said.get_nowait()
     finally:
@@ -75,7 +76,7 @@ async def test_the_server_republishes_what_nobody_may_publish(deployed):
         republish = nats.js.api.RePublish(src="gw.v1.evt.>", dest="gw.v1.live.>")
         await gateway.jetstream().add_stream(name="GW_EVENTS", subjects=["gw.v1.evt.>"], republish=republish)
         live = await gateway.subscribe("gw.v1.live.main.voice.>")
-        await gateway.flush()
+        await settle(gateway)
         await worker.publish("gw.v1.evt.main.voice.tick", b'{"n":1}')
         message = await live.next_msg(timeout=30)
         assert message.data == b'{"n":1}'

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 
-from talk import bus, client, numbers
+from talk import bus, client, numbers, settle
 
 
 async def test_fifty_clients_see_the_same_order(broker, gateway, space):
@@ -51,7 +51,7 @@ async def test_late_joiners_miss_nothing_and_see_nothing_twice(broker, gateway, 
                 await publisher.event(space, number, padding="x" * 150)
                 # 500 a second; behind time it does not wait at all
                 await asyncio.sleep(max(0, begun + number / 500 - asyncio.get_running_loop().time()))
-            await publisher.connection.flush()
+            await settle(publisher.connection)
         done.set()
 
     async def join(after):
@@ -98,7 +98,7 @@ async def test_a_restart_ends_streams_cleanly_and_they_resume(broker, own_gatewa
         # said while nobody listens
         for number in range(5, 25):
             await publisher.event(space, number)
-        await publisher.connection.flush()
+        await settle(publisher.connection)
         await asyncio.to_thread(gateway.start)
         async with client(gateway.events(space, f"?since={heard[2]['offset']}")) as again:
             assert again.status["recovered"] is True
@@ -118,7 +118,7 @@ async def test_the_greetings_offset_resumes_where_it_stood(broker, gateway, spac
             assert numbers(one.replayed) == [0]
             offset = one.status["offset"]
         await publisher.event(space, 1)
-        await publisher.connection.flush()
+        await settle(publisher.connection)
         async with client(gateway.events(space), additional_headers={"Gw-Since": offset}) as again:
             assert again.status["recovered"] is True
             seen = again.replayed or [await again.frame()]
