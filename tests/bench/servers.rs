@@ -120,6 +120,14 @@ async fn start_gateway(scratch: &Path, nats: &str) -> Outcome<Server> {
     for (key, port) in [("GATEWAY", port), ("OPS", ops), ("VOICE", free_port()?)] {
         command.env(format!("GW_{key}_PORT"), port.to_string());
     }
+    // legacy ports of the other dialects would collide with a gateway that runs beside the benchmark
+    let known = Command::new(&binary).args(["config", "default"]).output()?;
+    let known = String::from_utf8_lossy(&known.stdout).into_owned();
+    for dialect in ["cad", "assistant", "scripting"] {
+        if known.contains(&format!("[{dialect}]")) {
+            command.env(format!("GW_{}_PORT", dialect.to_uppercase()), "off");
+        }
+    }
     command.env("GW_LOG_LEVEL", "warn").current_dir(scratch);
     let child = command
         .stdin(Stdio::null())
