@@ -1,0 +1,92 @@
+//! One command at a worker: what was asked, and the ways to answer before the end.
+
+use std::time::Duration;
+
+use async_nats::{Client, HeaderMap, Message, Subject};
+use bytes::Bytes;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::outlet::unix_now;
+use crate::bus::contract::{self, headers};
+use crate::message::Nanos;
+
+/// One publish; a hanging connection must not hang the work.
+pub(super) const PUBLISH: Duration = Duration::from_secs(2);
+
+/// What was asked.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// `Nats-Msg-Id`; what `cancel` names.
+    pub id: String,
+    /// The space it belongs to.
+    pub space: String,
+    /// What to do.
+    pub action: String,
+    /// The parameters.
+    pub body: Bytes,
+}
+
+/// A command under way.
+pub struct Job {
+    /// What was asked.
+    pub work: Work,
+    /// Cancelled when the client is gone or the gateway's limit is reached.
+    pub cancelled: CancellationToken,
+    pub(super) client: Client,
+    pub(super) reply: Option<Subject>,
+}
+
+impl Work {
+    /// Reads a message on `gw.v1.cmd.…`; `None` when the subject is no command.
+    pub(super) fn read(message: &Message) -> Option<Self> {
+        let (space, _, action) = contract::command_parts(&message.subject)?;
+        Some(Self {
+            id: header(message, headers::MSG_ID).unwrap_or_default().to_owned(),
+            space,
+            action,
+            body: message.payload.clone(),
+        })
+    }
+}
+
+/// Whether nobody waits for the answer any more.
+pub(super) fn is_late(message: &Message, now: Nanos) -> bool {
+    let number = |name| header(message, name).and_then(|value| value.parse::<u64>().ok());
+    match (number(headers::TIME), number(headers::DEADLINE)) {
+        (Some(time), Some(millis)) => now > time.saturating_add(millis.saturating_mul(1_000_000)),
+        _ => false,
+    }
+}
+
+fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+    message
+        .headers
+        .as_ref()?
+        .get(name)
+        .map(async_nats::HeaderValue::as_str)
+}
+
+impl Job {
+    /// Tells the sender that the work was taken.
+    pub async fn ack(&self) {
+        self.interim("ack", Bytes::new()).await;
+    }
+
+    /// Tells the sender how it goes; empty only keeps the deadline away.
+    pub async fn progress(&self, body: Bytes) {
+        self.interim("progress", body).await;
+    }
+
+    // A plain publish: through the services API every interim answer would count as a request.
+    async fn interim(&self, status: &'static str, body: Bytes) {
+        let Some(reply) = self.reply.clone() else { return };
+        let mut head = HeaderMap::new();
+        head.insert(headers::STATUS, status);
+        head.insert(headers::TIME, unix_now().to_string());
+        let sent = self.client.publish_with_headers(reply, head, body);
+        if !matches!(timeout(PUBLISH, sent).await, Ok(Ok(()))) {
+            tracing::debug!(status, "an interim answer was not sent");
+        }
+    }
+}

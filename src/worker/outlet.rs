@@ -1,0 +1,165 @@
+//! What a worker says to everybody: events and state, stored before they count as said.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::stream::DirectGetErrorKind;
+use async_nats::{Client, HeaderMap, jetstream};
+use bytes::Bytes;
+use tokio::time::{Instant, sleep, timeout};
+use ulid::Ulid;
+
+use crate::bus::contract::{self, headers};
+use crate::message::{Class, Code, Fault, Nanos};
+
+/// One publish and its confirmation.
+const ATTEMPT: Duration = Duration::from_secs(5);
+/// Retries of one fact, all with the same id.
+const RETRY: Duration = Duration::from_secs(60);
+/// One question to the state stream.
+const READ: Duration = Duration::from_secs(5);
+
+/// Where events and state go. Cheap to clone.
+#[derive(Clone)]
+pub struct Outlet {
+    client: Client,
+    jetstream: jetstream::Context,
+    /// Whether a confirmation ever came. Before that, a missing stream means a gateway without history, which hears
+    /// the plain publish; after that, it means a stream that is away for a moment.
+    confirmed: Arc<AtomicBool>,
+}
+
+/// Why a fact was not stored.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// Somebody else wrote this state first.
+    Conflict,
+    /// Anything else.
+    Fault(Fault),
+}
+
+impl Outlet {
+    /// An outlet on a connection.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self {
+            jetstream: jetstream::new(client.clone()),
+            client,
+            confirmed: Arc::default(),
+        }
+    }
+
+    /// The connection.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Says an event to everybody in a space who speaks a dialect.
+    ///
+    /// # Errors
+    /// `invalid` for names that make no subject, `bus_down` when it was not confirmed within a minute.
+    pub async fn event(&self, space: &str, dialect: &str, topic: &str, body: Bytes) -> Result<(), Fault> {
+        let subject = contract::fact(Class::Event, space, dialect, topic)?;
+        match self.store(subject, body, None).await {
+            Ok(()) => Ok(()),
+            Err(Refused::Conflict) => Err(Fault::new(Code::WorkerError, "the stream refused the event")),
+            Err(Refused::Fault(fault)) => Err(fault),
+        }
+    }
+
+    /// Sets a state topic, if its last sequence still is `expected`.
+    pub(super) async fn set(
+        &self,
+        space: &str,
+        dialect: &str,
+        topic: &str,
+        body: Bytes,
+        expected: u64,
+    ) -> Result<(), Refused> {
+        let subject = contract::fact(Class::State, space, dialect, topic).map_err(Refused::Fault)?;
+        self.store(subject, body, Some(expected)).await
+    }
+
+    /// Reads a state topic: its last sequence (0 = never set) and body.
+    pub(super) async fn get(&self, space: &str, dialect: &str, topic: &str) -> Result<(u64, Bytes), Fault> {
+        let subject = contract::fact(Class::State, space, dialect, topic)?;
+        let gone = |cause: String| {
+            Fault::new(
+                Code::BusDown,
+                format!("the state stream does not answer: {cause}"),
+            )
+        };
+        let stream = self.jetstream.get_stream_no_info(contract::streams::STATE);
+        let read = async {
+            let stream = stream.await.map_err(|error| gone(error.to_string()))?;
+            match stream.direct_get_last_for_subject(subject).await {
+                Ok(message) => Ok((message.sequence, message.payload)),
+                Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok((0, Bytes::new())),
+                Err(error) => Err(gone(error.to_string())),
+            }
+        };
+        timeout(READ, read)
+            .await
+            .unwrap_or_else(|_| Err(gone("no answer in time".to_owned())))
+    }
+
+    async fn store(&self, subject: String, body: Bytes, expected: Option<u64>) -> Result<(), Refused> {
+        let mut head = HeaderMap::new();
+        head.insert(headers::MSG_ID, Ulid::new().to_string());
+        head.insert(headers::TIME, unix_now().to_string());
+        if let Some(expected) = expected {
+            head.insert(headers::EXPECTED, expected.to_string());
+        }
+        let until = Instant::now() + RETRY;
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let attempt = async {
+                let sent = self
+                    .jetstream
+                    .publish_with_headers(subject.clone(), head.clone(), body.clone());
+                sent.await?.await
+            };
+            let cause = match timeout(ATTEMPT, attempt).await {
+                Ok(Ok(_)) => {
+                    self.confirmed.store(true, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Ok(Err(error)) => match error.kind() {
+                    PublishErrorKind::WrongLastSequence => return Err(Refused::Conflict),
+                    PublishErrorKind::MaxPayloadExceeded => {
+                        let fault =
+                            Fault::new(Code::TooLarge, "the body is above the broker's payload limit");
+                        return Err(Refused::Fault(fault));
+                    }
+                    PublishErrorKind::StreamNotFound if expected.is_some() => {
+                        let fault = Fault::new(Code::BusDown, "no stream keeps state: is a gateway running?");
+                        return Err(Refused::Fault(fault));
+                    }
+                    PublishErrorKind::StreamNotFound if !self.confirmed.load(Ordering::Relaxed) => {
+                        tracing::debug!(subject, "no stream; said without confirmation");
+                        return Ok(());
+                    }
+                    _ => error.to_string(),
+                },
+                Err(_) => "no confirmation in time".to_owned(),
+            };
+            if Instant::now() + pause > until {
+                let text = format!("{subject} is not confirmed: {cause}");
+                return Err(Refused::Fault(Fault::new(Code::BusDown, text)));
+            }
+            tracing::debug!(subject, cause, "not confirmed yet; trying again");
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+}
+
+/// The wall clock.
+pub(super) fn unix_now() -> Nanos {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
