@@ -220,6 +220,12 @@ pub trait Session: Send {
     /// An [`Offence`]; the session has already put its answer in the client's own words into `out`.
     fn receive(&mut self, now: Now, frame: Frame, out: &mut Vec<Step>) -> Result<(), Offence>;
 
+    /// Bytes the session holds of a message that is not whole yet, where it finds the ends of messages itself (TCP).
+    /// They count against what the gateway receives at once.
+    fn receiving(&self) -> u64 {
+        0
+    }
+
     /// An answer to a command of this session.
     fn reply(&mut self, now: Now, reply: Reply, out: &mut Vec<Step>);
 

@@ -1,5 +1,7 @@
 //! The pure framing rooms, driven from outside with bytes alone.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it is wrong")]
+
 #[path = "wire/handshake.rs"]
 mod handshake;
 #[path = "wire/json.rs"]

@@ -19,10 +19,11 @@ use bytes::Bytes;
 
 use crate::dialect::{Dialect, Encoding, Fate, Frame, Offence, Opening, Routes, Session, Step, Transport};
 use crate::message::{Answer, Body, CallId, Close, Code, Command, Event, Fault, Now, Reply};
-use crate::wire::json::{Documents, MAX_DEPTH, Refused};
+use crate::wire::json::{Documents, Refused};
 
 mod answer;
 mod ascii;
+mod refused;
 mod request;
 
 use request::{Request, Shape};
@@ -71,6 +72,10 @@ impl Dialect for Scripting {
     /// These clients know no events: an unasked document would be taken for an answer.
     fn encode(&self, _encoding: Encoding, _event: &Event) -> Option<Frame> {
         None
+    }
+
+    fn paced(&self) -> bool {
+        true
     }
 
     fn routes(&self) -> &'static [(&'static str, &'static str)] {
@@ -238,6 +243,11 @@ impl Talk {
         {
             self.named.remove(name);
         }
+        // A client that once had thousands of commands under way does not keep their room while it is idle.
+        if self.asked.is_empty() {
+            self.asked.shrink_to(16);
+            self.named.shrink_to(16);
+        }
         Some(asked)
     }
 
@@ -249,40 +259,7 @@ impl Talk {
 
     /// Tells why nothing more can be understood.
     fn lost(&mut self, refused: Refused, out: &mut Vec<Step>) -> Offence {
-        let (offence, close, fault) = match refused {
-            Refused::NotJson => {
-                let text = "not JSON; the connection ends, since where the next document begins is lost";
-                (
-                    "bad_json",
-                    Close::new(1007, "not JSON"),
-                    Fault::new(Code::Invalid, text),
-                )
-            }
-            Refused::Bare => {
-                let text = "a document is an object; a bare value has no end here, so the connection ends";
-                (
-                    "bare_value",
-                    Close::new(1007, "bare value"),
-                    Fault::new(Code::Invalid, text),
-                )
-            }
-            Refused::TooDeep => {
-                let text = format!("nested deeper than {MAX_DEPTH} levels; the connection ends");
-                (
-                    "too_deep",
-                    Close::new(1009, "nested too deep"),
-                    Fault::new(Code::Invalid, text),
-                )
-            }
-            Refused::TooLarge => {
-                let text = format!("larger than {} bytes; the connection ends", self.max);
-                (
-                    "too_large",
-                    Close::new(1009, "document too large"),
-                    Fault::new(Code::TooLarge, text),
-                )
-            }
-        };
+        let (offence, close, fault) = refused::told(refused, self.max);
         let begun = self.documents.begun();
         let shape = match refused {
             Refused::TooLarge | Refused::TooDeep => request::shape_of_head(begun),
@@ -319,6 +296,10 @@ impl Session for Talk {
         }
         self.heard = (!self.over && !self.documents.begun().is_empty()).then_some(now.mono);
         first
+    }
+
+    fn receiving(&self) -> u64 {
+        self.documents.begun().len() as u64
     }
 
     fn reply(&mut self, now: Now, reply: Reply, out: &mut Vec<Step>) {

@@ -283,7 +283,7 @@ impl Scanner {
             return Err(Refused::TooDeep);
         }
         self.depth += 1;
-        self.objects = self.objects << 1 | u128::from(object);
+        self.objects = (self.objects << 1) | u128::from(object);
         self.state = if object {
             State::KeyOrEnd
         } else {

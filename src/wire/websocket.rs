@@ -222,10 +222,8 @@ impl Decoder {
         };
         let fin = first & 0x80 != 0;
         match opcode {
-            _ if opcode.is_control() => {
-                if !fin {
-                    return Err(protocol("fragmented control frame"));
-                }
+            _ if opcode.is_control() && !fin => {
+                return Err(protocol("fragmented control frame"));
             }
             Opcode::Continuation if self.frames == 0 => {
                 return Err(protocol("continuation without a message"));

@@ -28,7 +28,7 @@ pub(super) fn plain(bytes: &[u8]) -> usize {
 /// The top bit of each byte that is special. Bits above the lowest one set may be wrong: a borrow runs
 /// upwards, and only the first is asked for.
 const fn specials(word: u64) -> u64 {
-    (below(word, 0x20) | zero(word ^ ONES * b'"' as u64) | zero(word ^ ONES * b'\\' as u64)) & TOPS
+    (below(word, 0x20) | zero(word ^ (ONES * b'"' as u64)) | zero(word ^ (ONES * b'\\' as u64))) & TOPS
 }
 
 const fn below(word: u64, limit: u64) -> u64 {
