@@ -13,6 +13,8 @@ mod engineio_noise;
 mod engineio_suite;
 #[path = "engineio/rig.rs"]
 mod rig;
+#[path = "socketio/session.rs"]
+mod session;
 #[path = "socketio/packets.rs"]
 mod socketio_packets;
 #[path = "socketio/suite.rs"]

@@ -4,8 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::rpc::{self, Envelope, Refusal};
-use crate::dialect::{Encoding, Frame, Notice, Offence, Routes, Session, Step};
-use crate::message::{Answer, CallId, Code, Command, Fault, Now, Reply};
+use crate::dialect::{Encoding, Fate, Frame, Notice, Offence, Routes, Session, Step};
+use crate::message::{Answer, CallId, Close, Code, Command, Fault, Now, Reply};
+
+/// Answers owed at once. Commands under way are bounded by the connection; refusals that wait behind one are not.
+const MAX_OWED: usize = 1024;
 
 /// What is owed to one request.
 enum Owed {
@@ -54,6 +57,12 @@ impl Plain {
     }
 
     fn refuse(&mut self, refusal: &Refusal, out: &mut Vec<Step>) -> Offence {
+        if self.owed.len() >= MAX_OWED {
+            return Offence {
+                code: "flood",
+                fate: Fate::Close(Close::new(1008, "too many bad requests before an answer")),
+            };
+        }
         let frame = rpc::error(Envelope::Plain, &refusal.fault);
         self.held += frame.bytes().len();
         self.owed.push_back(Owed::Frame(frame));
@@ -91,11 +100,15 @@ impl Session for Plain {
     }
 
     fn reply(&mut self, _now: Now, reply: Reply, out: &mut Vec<Step>) {
-        let asked = self.owed.iter_mut().find_map(|owed| match owed {
-            Owed::Answer { id, method } if *id == reply.id => Some((std::mem::take(method), owed)),
-            _ => None,
-        });
-        let Some((method, place)) = asked else {
+        let asked = self
+            .owed
+            .iter_mut()
+            .enumerate()
+            .find_map(|(at, owed)| match owed {
+                Owed::Answer { id, method } if *id == reply.id => Some((std::mem::take(method), at, owed)),
+                _ => None,
+            });
+        let Some((method, at, place)) = asked else {
             return;
         };
         let frame = rpc::answer(Envelope::Plain, &method, &reply.answer);
@@ -108,7 +121,7 @@ impl Session for Plain {
             return;
         };
         // what waits is bounded: the client still gets exactly one answer, only not this one
-        if self.held > 0 && self.held + frame.bytes().len() > self.max_held {
+        if at > 0 && self.held + frame.bytes().len() > self.max_held {
             let text = "too many answers wait for an earlier one; ask again later";
             let busy = Answer::Failed(Fault::new(Code::Busy, text));
             frame = rpc::answer(Envelope::Plain, &method, &busy).unwrap_or(frame);
