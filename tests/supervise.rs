@@ -55,6 +55,17 @@ fn alive(pid: u32) -> bool {
         .is_ok_and(|stat| !stat.rsplit(") ").next().unwrap_or("").starts_with('Z'))
 }
 
+/// Ends a process that should have ended by itself, so that a failing test leaves none.
+struct Reap(u32);
+
+impl Drop for Reap {
+    fn drop(&mut self) {
+        if alive(self.0) {
+            kill(self.0);
+        }
+    }
+}
+
 fn kill(pid: u32) {
     let status = Command::new("kill").args(["-9", &pid.to_string()]).status();
     assert!(status.expect("kill").success());
@@ -235,6 +246,7 @@ async fn a_killed_gateway_takes_its_server_with_it() {
         .map_while(Result::ok)
         .find_map(|line| line.strip_prefix("server ")?.parse().ok())
         .expect("the server's pid");
+    let _reap = Reap(pid);
     assert!(alive(pid), "the server runs");
     gateway.kill().expect("kill -9");
     gateway.wait().expect("reaped");

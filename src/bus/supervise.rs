@@ -202,7 +202,6 @@ impl Supervised {
     }
 
     /// Reads the same for as long as anybody asks, also after [`Supervised::stop`].
-    #[must_use]
     pub fn restart_counter(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
         let shared = self.shared.clone();
         move || shared.restarts.load(Ordering::Relaxed)

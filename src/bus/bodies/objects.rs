@@ -111,6 +111,10 @@ impl Objects {
         let chunk = if most == 0 { CHUNK } else { CHUNK.min(most) };
         let count = body.len().div_ceil(chunk);
 
+        // half a second for the largest body: not on a thread that serves connections, and while it travels
+        let hashed = body.clone();
+        let hashing = tokio::task::spawn_blocking(move || Sha256::digest(&hashed).into());
+
         // sent one after the other, since their order is the body; confirmed a few behind
         let mut waiting = FuturesOrdered::new();
         for index in 0..count {
@@ -128,11 +132,7 @@ impl Objects {
             stored.map_err(Trouble::bus)?;
         }
 
-        let hashed = body.clone();
-        // half a second for the largest body: not on a thread that serves connections
-        let sha256: [u8; 32] = tokio::task::spawn_blocking(move || Sha256::digest(&hashed).into())
-            .await
-            .map_err(Trouble::bus)?;
+        let sha256: [u8; 32] = hashing.await.map_err(Trouble::bus)?;
         let description = serde_json::json!({
             "name": name,
             "bucket": bucket.name(),
