@@ -14,7 +14,7 @@ use crate::bus::supervise::{SuperviseError, Supervised};
 use crate::bus::{Bus, BusError};
 use crate::config::Config;
 use crate::edge::ports::{PortError, Purpose};
-use crate::edge::{accept, ports};
+use crate::edge::{accept, ops, ports};
 use crate::gateway::{Gateway, Parts, watch};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::ready::Readiness;
@@ -101,7 +101,10 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     for port in ports {
         info!(port = port.number, "{} listens", port.purpose.name());
         match port.purpose {
-            Purpose::Ops => accept::open_ops(&gateway, port, readiness.clone()),
+            Purpose::Ops => {
+                let scrape: ops::Scrape = Arc::new(|| {});
+                ops::open(port, &ops::routes(metrics.clone(), readiness.clone(), scrape));
+            }
             _ => accept::open(&gateway, port),
         }
     }

@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod http;
 pub mod landing;
+pub mod ops;
 pub mod ports;
 pub mod raw;
 pub mod upgrade;

@@ -44,9 +44,6 @@ pub fn open(gateway: &Arc<Gateway>, port: Port) {
     }
 }
 
-/// Accepts on the operations port until the process ends.
-pub fn open_ops(_gateway: &Arc<Gateway>, _port: Port, _readiness: Arc<crate::telemetry::ready::Readiness>) {}
-
 async fn accept(gateway: Arc<Gateway>, listener: TcpListener, purpose: Purpose) {
     loop {
         let accepted = tokio::select! {
