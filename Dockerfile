@@ -10,6 +10,8 @@ RUN mkdir -p src tests/bench \
     && touch src/lib.rs \
     && cargo build --release --locked --bin causeway
 COPY src src
+# Parts of workers that the binary carries inside.
+COPY deploy/workers deploy/workers
 # The copies may be older than the stand-ins; without a new time cargo would take them for built.
 RUN touch src/lib.rs src/main.rs && cargo build --release --locked --bin causeway
 
@@ -23,7 +25,6 @@ RUN apt-get update \
        /opt/speech/bin/pip install --no-cache-dir --disable-pip-version-check 'pocketsphinx==5.*' \
     && useradd --system --uid 10001 --home-dir /var/lib/causeway --create-home causeway
 COPY --from=build /src/target/release/causeway /usr/local/bin/causeway
-COPY deploy/workers /usr/local/share/causeway/workers
 # The voice worker finds the Python that has the recogniser first in the path.
 ENV PATH=/opt/speech/bin:$PATH
 USER causeway

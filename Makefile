@@ -32,8 +32,9 @@ setup: ## install what the tests need (apt for programs, a venv outside the tree
 test: setup test-rust test-python ## every test: crate and real clients
 	@echo "make test: all passed"
 
+# the environment comes first in the path: the voice worker's recogniser is looked up there
 test-rust:
-	cargo test $(if $(T),-- $(T))
+	PATH="$(VENV)/bin:$$PATH" cargo test $(if $(T),-- $(T))
 
 test-python:
 	cargo build --bin causeway
