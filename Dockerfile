@@ -6,7 +6,8 @@ WORKDIR /src
 # Cargo wants every declared target to exist, so empty ones stand in for the sources.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src tests/bench \
-    && echo 'fn main() {}' | tee src/main.rs > tests/bench/gateway.rs \
+    && echo 'fn main() {}' > src/main.rs \
+    && cp src/main.rs tests/bench/gateway.rs \
     && touch src/lib.rs \
     && cargo build --release --locked --bin causeway
 COPY src src
@@ -23,11 +24,13 @@ RUN apt-get update \
     && python3 -m venv /opt/speech \
     && PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
        /opt/speech/bin/pip install --no-cache-dir --disable-pip-version-check 'pocketsphinx==5.*' \
-    && useradd --system --uid 10001 --home-dir /var/lib/causeway --create-home causeway
+    && groupadd --system --gid 10001 causeway \
+    && useradd --system --uid 10001 --gid causeway --home-dir /var/lib/causeway --create-home causeway
 COPY --from=build /src/target/release/causeway /usr/local/bin/causeway
 # The voice worker finds the Python that has the recogniser first in the path.
 ENV PATH=/opt/speech/bin:$PATH
-USER causeway
+# a number, so that a cluster can see that it is not root
+USER 10001:10001
 WORKDIR /var/lib/causeway
 EXPOSE 8080 8765 8081
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 CMD ["causeway", "health"]
