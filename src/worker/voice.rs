@@ -200,8 +200,9 @@ impl Room {
 
     /// Waits until nothing else is said in the space, telling the sender that it waits.
     async fn turn(&self, job: &Job) -> Result<lane::Turn, Fault> {
-        job.ack().await;
+        // First the place in the queue: commands that come one after the other keep their order.
         let waiting = self.lanes.enter(&job.work.space)?;
+        job.ack().await;
         if waiting.ahead > 0 {
             job.progress(Bytes::from(json!({"queued": waiting.ahead}).to_string()))
                 .await;

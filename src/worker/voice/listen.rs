@@ -149,10 +149,12 @@ impl Room {
         });
         if mode == Mode::Continuous {
             self.tasks.clone().spawn(async move {
-                let _turn = turn;
                 if let Err(fault) = self.continuous(&space, &wish, &listener.stop, until).await {
                     tracing::warn!(%space, %fault, "continuous listening ended");
                 }
+                // In this order: whoever comes next must not find, nor lose its entry to, this listener.
+                drop(listener);
+                drop(turn);
             });
             return Ok(());
         }
