@@ -9,8 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config;
 
+mod command_processor;
 mod connect;
 mod job;
+mod language;
 mod outlet;
 mod service;
 mod voice;
@@ -20,7 +22,7 @@ pub use outlet::Outlet;
 pub use service::Worker;
 
 /// Workers this binary can run.
-pub const NAMES: &[&str] = &["voice"];
+pub const NAMES: &[&str] = &["command_processor", "language", "voice"];
 
 /// How long jobs under way may take to finish after the signal to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -127,6 +129,8 @@ pub async fn run_with(names: &[String], nats: &config::Nats, options: &Options) 
     let mut running = Vec::new();
     for name in names {
         let worker: Arc<dyn Worker> = match name.as_str() {
+            "command_processor" => Arc::new(command_processor::CommandProcessor::new(outlet.clone())),
+            "language" => Arc::new(language::Language),
             "voice" => Arc::new(voice::Voice::start(options, outlet.clone(), stop.clone()).await),
             _ => return Err(WorkerError::Unknown { name: name.clone() }),
         };

@@ -1,0 +1,110 @@
+//! The reference command processor of the assistant: reads a command as the original did and does the small safe ones.
+//!
+//! It answers with the original's fields `user-command` and, where a domain is named, `task-domain-id`; what it did
+//! stands in `result`. While it works, everybody in the space hears `status_update`: operation, status, message, progress.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::{Job, Outlet, Worker};
+use crate::message::{Body, Code, Fault};
+
+mod calculate;
+mod parse;
+
+use parse::{Deed, Parsed};
+
+/// A status is news: one that cannot be told soon is not worth waiting for.
+const TELL: Duration = Duration::from_secs(1);
+
+/// The command processor.
+pub(super) struct CommandProcessor {
+    outlet: Outlet,
+}
+
+#[derive(Deserialize)]
+struct Params {
+    command: String,
+}
+
+impl CommandProcessor {
+    /// A processor that tells its status through `outlet`.
+    pub(super) const fn new(outlet: Outlet) -> Self {
+        Self { outlet }
+    }
+
+    async fn perform(&self, job: &Job) -> Result<Body, Fault> {
+        let params: Params = serde_json::from_slice(&job.work.body)
+            .map_err(|_| Fault::new(Code::Invalid, "'command' is missing or no text"))?;
+        if params.command.trim().is_empty() {
+            return Err(Fault::new(Code::Invalid, "'command' is empty; try \"help\""));
+        }
+        job.ack().await;
+        let parsed = Parsed::read(&params.command);
+        self.tell(job, "processing", &parsed.command, 0).await;
+        let result = carry_out(&parsed);
+        match &result {
+            Ok(_) => self.tell(job, "completed", &parsed.command, 100).await,
+            Err(fault) => self.tell(job, "error", &fault.text, 100).await,
+        }
+        let mut data = json!({"user-command": parsed.command, "result": result?});
+        if let Some(domain) = parsed.domain {
+            data["task-domain-id"] = domain.into();
+        }
+        Ok(Body::json(data.to_string()))
+    }
+
+    async fn tell(&self, job: &Job, status: &str, message: &str, progress: u8) {
+        let body = json!({
+            "operation": "command_execution", "status": status, "message": message, "progress": progress,
+        });
+        let body = Bytes::from(body.to_string());
+        let told = self.outlet.event(&job.work.space, "assistant", "status", body);
+        if !matches!(timeout(TELL, told).await, Ok(Ok(()))) {
+            tracing::debug!(status, "nobody was told");
+        }
+    }
+}
+
+/// Does what the command asks for.
+fn carry_out(parsed: &Parsed) -> Result<Value, Fault> {
+    match parsed.deed() {
+        Deed::Help => Ok(json!({
+            "commands": ["help", "time", "calculate 2*(3+4)", "search cats, domain youtube.com"],
+        })),
+        Deed::Time => Ok(json!({
+            "utc": humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        })),
+        Deed::Calculate(formula) => match calculate::value(formula) {
+            Ok(value) => Ok(json!({"formula": formula, "value": value})),
+            Err(why) => Err(Fault::new(Code::Invalid, format!("cannot calculate: {why}"))),
+        },
+        Deed::Search(words) => Ok(json!({"url": parse::search_url(words, parsed.domain.as_deref())})),
+        // the original took any text and left the doing to others
+        Deed::Other => Ok(Value::Null),
+    }
+}
+
+impl Worker for CommandProcessor {
+    fn name(&self) -> &'static str {
+        "command_processor"
+    }
+
+    fn description(&self) -> &'static str {
+        "Reference command processor: help, time, calculate, search"
+    }
+
+    fn actions(&self) -> &'static [&'static str] {
+        &["execute_command"]
+    }
+
+    fn handle<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<Body, Fault>> {
+        self.perform(job).boxed()
+    }
+}
