@@ -210,7 +210,11 @@ impl Parcel {
         match answer {
             Ok(message) => acknowledged(&message.payload),
             Err(Unanswered::Unsent(fault)) => Attempt::of(fault),
-            Err(Unanswered::Nobody | Unanswered::Silence) => Attempt::Again(unconfirmed()),
+            Err(Unanswered::Nobody) => {
+                core.repair_streams().await;
+                Attempt::Again(unconfirmed())
+            }
+            Err(Unanswered::Silence) => Attempt::Again(unconfirmed()),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::message::{Answer, Body, Class, Code, Command, Fault, Nanos, Reply, Sp
 mod table;
 
 pub(super) use table::Calls;
-use table::{Arrival, Pending};
+use table::{Arrival, Job, Pending};
 
 /// A command under way; needed to withdraw it.
 #[derive(Clone, Debug)]
@@ -63,9 +63,11 @@ impl Bus {
         let pending = Pending {
             call: command.id,
             replies,
-            id,
-            space: space.clone(),
-            service: command.service,
+            job: Job {
+                id,
+                space: space.clone(),
+                service: command.service,
+            },
             window: commands.deadline,
             end: start + *limit.unwrap_or(&commands.limit),
             due: start + commands.deadline,
@@ -90,7 +92,7 @@ impl Bus {
     /// Withdraws a command: no answer follows, and the worker is told to stop. Nothing happens when it has ended.
     pub async fn cancel(&self, call: &Call) {
         if let Some(pending) = self.core.calls.remove(call.token) {
-            self.core.publish_cancel(&pending).await;
+            self.core.publish_cancel(&pending.job).await;
         }
     }
 
@@ -102,14 +104,21 @@ impl Bus {
 }
 
 impl Core {
-    async fn publish_cancel(&self, pending: &Pending) {
+    /// Tells workers to stop what nobody waits for any more, since the link went down under it.
+    pub(super) async fn cancel_orphans(&self) {
+        for orphan in self.calls.orphans() {
+            self.publish_cancel(&orphan).await;
+        }
+    }
+
+    async fn publish_cancel(&self, job: &Job) {
         if !self.is_up() {
             return;
         }
-        let Ok(subject) = contract::cancel(pending.space.as_str(), &pending.service) else {
+        let Ok(subject) = contract::cancel(job.space.as_str(), &job.service) else {
             return;
         };
-        let body = format!("{{\"id\":\"{}\"}}", pending.id);
+        let body = format!("{{\"id\":\"{}\"}}", job.id);
         if let Err(fault) = self.ingress.publish(subject, None, None, body.into()).await {
             tracing::debug!(%fault, "cancel not sent");
         }
@@ -268,7 +277,7 @@ pub(super) async fn sweep(core: Arc<Core>) {
             () = sleep_until(wake) => {}
         }
         for pending in core.calls.expired(Instant::now()) {
-            core.publish_cancel(&pending).await;
+            core.publish_cancel(&pending.job).await;
             let waited = if Instant::now() >= pending.end {
                 "did not finish within its time limit and was told to stop"
             } else {
@@ -276,7 +285,7 @@ pub(super) async fn sweep(core: Arc<Core>) {
             };
             let text = format!(
                 "`{}` {waited}; send the command again if it is safe to",
-                pending.service
+                pending.job.service
             );
             pending.finish(Answer::Failed(Fault::new(Code::Timeout, text)));
         }
@@ -290,7 +299,8 @@ impl Pending {
     }
 
     /// Consumes the call, so that nothing can follow.
-    fn finish(self, answer: Answer) {
+    fn finish(self, answer: Answer) -> Job {
         self.tell(answer);
+        self.job
     }
 }

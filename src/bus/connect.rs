@@ -80,6 +80,8 @@ pub(super) struct Core {
     pub(super) running: RwLock<Option<Running>>,
     pub(super) background: Arc<Semaphore>,
     pub(super) tasks: TaskTracker,
+    /// Held by whoever looks after a stream that vanished.
+    pub(super) repair: tokio::sync::Mutex<()>,
     pub(super) stop: CancellationToken,
 }
 
@@ -141,6 +143,7 @@ impl Bus {
             running: RwLock::default(),
             background: Arc::new(Semaphore::new(BACKGROUND)),
             tasks: TaskTracker::new(),
+            repair: tokio::sync::Mutex::default(),
             stop: stop.clone(),
         });
         let bus = Self {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::connection::State as Connection;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -38,6 +39,7 @@ pub(super) async fn keep(core: Arc<Core>) {
         generation += 1;
         tracing::info!(generation, "message bus back");
         core.go_up(generation);
+        core.cancel_orphans().await;
     }
 }
 
@@ -88,11 +90,8 @@ async fn proven(
     let mut pause = Duration::from_millis(20);
     let mut fruitless = 0;
     loop {
-        for state in [&mut *ingress, &mut *egress] {
-            if state.wait_for(|state| state.up).await.is_err() {
-                // the sender lives as long as the core: this is the end
-                std::future::pending::<()>().await;
-            }
+        for (wire, state) in [(&core.ingress, &mut *ingress), (&core.egress, &mut *egress)] {
+            open(wire, state).await;
         }
         let seen = (ingress.borrow().times, egress.borrow().times);
         let (there, back) = tokio::join!(core.ingress.round_trip(PROBE), core.egress.round_trip(PROBE));
@@ -118,6 +117,18 @@ async fn proven(
         }
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(1));
+    }
+}
+
+/// Returns when the connection is open. Its event may have been lost in a flood of others, so the client is asked too.
+async fn open(wire: &Wire, state: &mut watch::Receiver<State>) {
+    while timeout(PROBE, state.wait_for(|state| state.up)).await.is_err() {
+        if wire.client.connection_state() == Connection::Connected {
+            wire.state.send_modify(|state| {
+                state.up = true;
+                state.times += 1;
+            });
+        }
     }
 }
 

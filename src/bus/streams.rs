@@ -85,13 +85,19 @@ impl Core {
 
     /// At start: retried until `deadline`, since a cluster elects its leaders after it accepts connections.
     pub(super) async fn start_streams(&self, deadline: Instant) -> Result<(), BusError> {
+        // a server that just started may accept connections a moment before JetStream answers
+        let settled = deadline.min(Instant::now() + Duration::from_secs(2));
         loop {
             let error = match self.check_streams().await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            let passing = matches!(error, BusError::Stream { .. } | BusError::Forbidden { .. });
-            if !passing || Instant::now() >= deadline {
+            let until = match error {
+                BusError::Stream { .. } | BusError::Forbidden { .. } => deadline,
+                BusError::NoJetStream { .. } => settled,
+                _ => return Err(error),
+            };
+            if Instant::now() >= until {
                 return Err(error);
             }
             tracing::debug!(%error, "streams are not ready yet");
@@ -108,6 +114,16 @@ impl Core {
             self.check_stream(definition).await?;
         }
         Ok(())
+    }
+
+    /// A stream somebody deleted under us is created again; one at a time looks.
+    pub(super) async fn repair_streams(&self) {
+        let Ok(_turn) = self.repair.try_lock() else {
+            return;
+        };
+        if let Err(error) = self.check_streams().await {
+            tracing::warn!(%error, "streams are not in order");
+        }
     }
 
     async fn check_stream(&self, definition: &Definition) -> Result<(), BusError> {

@@ -66,3 +66,20 @@ async fn names_no_subject_can_carry_are_invalid() {
     typed.body = Body::typed(vec![0, 1, 2], "application/octet-stream");
     assert_eq!(bus.append_promptly(typed).await, Ok(1));
 }
+
+#[tokio::test]
+async fn a_stream_deleted_under_us_is_created_again_as_another_one() {
+    let server = Server::start().await;
+    let bus = Plan::at(&server).connect().await.unwrap();
+    let main = space("main");
+    assert_eq!(bus.append(fact(Class::Event, &main, "t", "1")).await, Ok(1));
+    let before = bus.tail(Class::Event).await.unwrap();
+    let client = server.client().await;
+    client
+        .request("$JS.API.STREAM.DELETE.GW_EVENTS", "".into())
+        .await
+        .unwrap();
+    assert_eq!(bus.append(fact(Class::Event, &main, "t", "2")).await, Ok(1));
+    let after = bus.tail(Class::Event).await.unwrap();
+    assert!(!after.resumes(Class::Event, before.epoch, before.last_seq));
+}

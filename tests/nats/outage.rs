@@ -94,6 +94,9 @@ async fn a_killed_broker_fails_what_is_under_way_and_everything_returns() {
 async fn a_paused_broker_is_noticed_and_its_return_too() {
     let server = Server::start().await;
     let bus = Plan::at(&server).connect().await.unwrap();
+    let worker = server.client().await;
+    let mut cancels = worker.subscribe("gw.v1.cmd.main.mute.cancel").await.unwrap();
+    let _ = worker.request("nobody.is.here", "".into()).await;
     let (replies, mut heard) = ear();
     server.pause().await;
     let main = space("main");
@@ -102,12 +105,13 @@ async fn a_paused_broker_is_noticed_and_its_return_too() {
         .call("voice/s", &main, command(1, "mute", "go", ""), 1, replies)
         .await;
     down(&bus).await;
-    if sent.is_ok() {
-        let reply = patiently(heard.recv()).await.unwrap();
-        assert!(matches!(&reply.answer, Answer::Failed(fault) if fault.code == Code::BusDown));
-    }
+    sent.unwrap();
+    let reply = patiently(heard.recv()).await.unwrap();
+    assert!(matches!(&reply.answer, Answer::Failed(fault) if fault.code == Code::BusDown));
     server.resume();
     up(&bus, 2).await;
+    // nobody waits for it any more: the worker is told
+    patiently(cancels.next()).await.unwrap();
     assert_eq!(bus.append(fact(Class::Event, &main, "t", "1")).await, Ok(1));
 }
 

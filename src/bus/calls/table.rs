@@ -15,14 +15,22 @@ use crate::message::{Answer, CallId, Code, Fault, Space};
 /// Answers of one call that may wait behind a large body.
 const QUEUE: usize = 64;
 
-/// One command under way.
-pub(crate) struct Pending {
-    pub(super) call: CallId,
-    pub(super) replies: Arc<dyn Replies>,
+/// Calls the link broke whose workers are told when it is back; beyond, they run to their end.
+const ORPHANS: usize = 4096;
+
+/// What a worker knows a command by.
+pub(crate) struct Job {
     /// `Nats-Msg-Id`.
     pub(super) id: String,
     pub(super) space: Space,
     pub(super) service: Arc<str>,
+}
+
+/// One command under way.
+pub(crate) struct Pending {
+    pub(super) call: CallId,
+    pub(super) replies: Arc<dyn Replies>,
+    pub(super) job: Job,
     /// How long until the next sign of life.
     pub(super) window: Duration,
     /// The hard limit.
@@ -61,6 +69,7 @@ struct Table {
     closed: bool,
     pending: HashMap<u64, Pending>,
     due: BTreeSet<(Instant, u64)>,
+    orphans: Vec<Job>,
 }
 
 impl Table {
@@ -128,7 +137,7 @@ impl Calls {
                 pending.queue = Some(VecDeque::from([message]));
                 Arrival::Fetch
             }
-            None => Arrival::Now(Arc::clone(&pending.service), message),
+            None => Arrival::Now(Arc::clone(&pending.job.service), message),
         }
     }
 
@@ -142,7 +151,7 @@ impl Calls {
         };
         // arrived: from here on the fetch's own deadline counts
         pending.due = (Instant::now() + pending.window).min(pending.end);
-        Some((Arc::clone(&pending.service), message))
+        Some((Arc::clone(&pending.job.service), message))
     }
 
     /// When the sweeper has to look again.
@@ -186,12 +195,23 @@ impl Calls {
             table.due.clear();
             std::mem::take(&mut table.pending)
         };
+        let mut orphans = Vec::new();
         for (_, pending) in ended {
-            pending.finish(Answer::Failed(Fault::new(
+            let orphan = pending.finish(Answer::Failed(Fault::new(
                 Code::BusDown,
                 "the gateway lost the message bus before an answer came; the command may or may not have run",
             )));
+            orphans.push(orphan);
         }
+        let mut table = self.inner.lock();
+        let room = ORPHANS.saturating_sub(table.orphans.len());
+        orphans.truncate(room);
+        table.orphans.append(&mut orphans);
+    }
+
+    /// Commands whose answers nobody waits for since the link went down.
+    pub(super) fn orphans(&self) -> Vec<Job> {
+        std::mem::take(&mut self.inner.lock().orphans)
     }
 
     /// The link is back.

@@ -129,8 +129,8 @@ impl Definition {
             let (want, have) = (settled(&self.config[field]), settled(&found[field]));
             (want != have).then(|| Difference {
                 field,
-                expected: want.to_string(),
-                found: have.to_string(),
+                expected: told(&want),
+                found: told(&have),
             })
         })
     }
@@ -147,6 +147,14 @@ impl Definition {
             }
         }
         changed.then_some(config)
+    }
+}
+
+fn told(value: &Value) -> String {
+    if value.is_null() {
+        "not set".to_owned()
+    } else {
+        value.to_string()
     }
 }
 
