@@ -11,6 +11,7 @@ pub mod bodies;
 pub mod calls;
 pub mod connect;
 pub mod contract;
+pub mod counters;
 pub mod directory;
 pub mod error;
 pub mod history;
@@ -25,8 +26,9 @@ mod link;
 
 pub use append::{Fact, Unstored};
 pub use calls::Call;
-pub use connect::{Bus, Counters};
+pub use connect::Bus;
 pub use contract::Tail;
+pub use counters::Counters;
 pub use error::BusError;
 pub use history::Since;
 pub use live::Live;

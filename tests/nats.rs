@@ -24,16 +24,16 @@ use causeway::message::{Body, CallId, Class, Command, Reply, Space};
 use tokio::sync::mpsc;
 
 /// Keeps replies for the test to look at.
-struct Heard(mpsc::UnboundedSender<Reply>);
+struct Heard(mpsc::Sender<Reply>);
 
 impl Replies for Heard {
     fn reply(&self, reply: Reply) {
-        let _ = self.0.send(reply);
+        let _ = self.0.try_send(reply);
     }
 }
 
-fn ear() -> (Arc<dyn Replies>, mpsc::UnboundedReceiver<Reply>) {
-    let (sender, receiver) = mpsc::unbounded_channel();
+fn ear() -> (Arc<dyn Replies>, mpsc::Receiver<Reply>) {
+    let (sender, receiver) = mpsc::channel(4096);
     (Arc::new(Heard(sender)), receiver)
 }
 

@@ -10,8 +10,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 use ulid::Ulid;
 
 use super::calls::header_map;
-use super::connect::{Core, Counters};
+use super::connect::Core;
 use super::contract::{self, headers};
+use super::counters::Counters;
 use super::inbox::Unanswered;
 use super::{Bus, Link};
 use crate::message::{Body, Class, Code, Fault, Nanos, Space};
@@ -145,7 +146,11 @@ impl Parcel {
             .outgoing(fact.class, &fact.body)
             .await
             .map_err(Unstored::Fault)?;
-        let id = fact.id.unwrap_or_else(Ulid::new).to_string();
+        // the default ULID is all zeros: every fact after the first would be its repetition
+        let id = match fact.id {
+            Some(id) => id.to_string(),
+            None => Ulid::new().to_string(),
+        };
         let head = headers::FactHead {
             id: &id,
             time: fact.time,

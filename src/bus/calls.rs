@@ -8,8 +8,9 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 use ulid::Ulid;
 
-use super::connect::{Core, Counters};
+use super::connect::Core;
 use super::contract::{self, headers};
+use super::counters::Counters;
 use super::inbox::{Token, down, too_large};
 use super::{Bus, Replies};
 use crate::message::{Answer, Body, Class, Code, Command, Fault, Nanos, Reply, Space};

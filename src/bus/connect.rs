@@ -1,7 +1,6 @@
 //! Connecting: two connections, every way to authenticate, and the handle the rest of the gateway holds.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions, Event, Message, ServerAddr};
@@ -15,6 +14,7 @@ use ulid::Ulid;
 
 use super::calls::Calls;
 use super::contract::{self, streams::Definition};
+use super::counters::Counters;
 use super::inbox::{Inbox, Token, Wire};
 use super::{BusError, Fetch, Link, Running, Store, calls, link};
 use crate::config;
@@ -27,27 +27,6 @@ const ATTEMPT: Duration = Duration::from_secs(3);
 const SUBSCRIPTION: usize = 16_384;
 /// Unconfirmed appends retried in the background at once.
 const BACKGROUND: usize = 1024;
-
-/// What the bus counts; read by telemetry.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Answers to calls that had ended: late or repeated.
-    pub late: AtomicU64,
-    /// Live messages without the stream headers, ignored.
-    pub foreign: AtomicU64,
-    /// Interim answers dropped because a large body before them is still on its way.
-    pub crowded: AtomicU64,
-    /// Facts that were never confirmed.
-    pub unconfirmed: AtomicU64,
-    /// Times the broker client reported a full subscription; at least one message was dropped each time.
-    pub overflow: AtomicU64,
-}
-
-impl Counters {
-    pub(super) fn add(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-}
 
 /// What the event callback of a connection knows.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +46,7 @@ pub(super) struct Settings {
     pub(super) definitions: [Definition; 3],
 }
 
+type Shelves = (Arc<dyn Fetch>, Arc<dyn Store>);
 /// What all clones of a [`Bus`] share.
 pub(super) struct Core {
     pub(super) ingress: Wire,
@@ -76,7 +56,7 @@ pub(super) struct Core {
     pub(super) link: watch::Sender<Link>,
     pub(super) calls: Calls,
     pub(super) counters: Arc<Counters>,
-    pub(super) bodies: RwLock<Option<(Arc<dyn Fetch>, Arc<dyn Store>)>>,
+    pub(super) bodies: RwLock<Option<Shelves>>,
     pub(super) running: RwLock<Option<Running>>,
     pub(super) background: Arc<Semaphore>,
     pub(super) tasks: TaskTracker,

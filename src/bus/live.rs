@@ -9,8 +9,9 @@ use async_nats::{Message, Subscriber};
 use futures_util::{FutureExt, Stream};
 
 use super::calls::header;
-use super::connect::{Core, Counters};
+use super::connect::Core;
 use super::contract::{self, headers};
+use super::counters::Counters;
 use super::inbox::down;
 use super::{Bus, Stored};
 use crate::message::{Body, Class, Fault, Nanos, Space};

@@ -77,18 +77,15 @@ impl Reader<'_> {
         // a distance known to hold too few
         let mut few = 0;
         for probe in 0.. {
-            let start = (self.up_to + 1).saturating_sub(back).max(1);
+            let start = self.up_to.saturating_add(1).saturating_sub(back).max(1);
             let mut consumer = self.open(start).await?;
             let matches = consumer.pending;
             let last_chance = start == 1 || probe >= PROBES;
             if matches < wanted && !last_chance {
                 consumer.close().await;
                 few = back;
-                back = if matches == 0 {
-                    back.saturating_mul(64)
-                } else {
-                    (back.saturating_mul(wanted) / matches).saturating_mul(13) / 10 + 1
-                };
+                let by_density = back.saturating_mul(wanted).checked_div(matches);
+                back = by_density.map_or(back.saturating_mul(64), |back| back.saturating_mul(13) / 10 + 1);
                 back = back.max(few + 1);
                 continue;
             }
