@@ -18,19 +18,6 @@ use serde_json::json;
 use broker::eventually;
 use stand::{Stand, Worker, data, nothing, topics};
 
-/// Not a test of its own: the process that [`Worker::start`] runs.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn worker_process() {
-    let Ok(url) = std::env::var("TEST_WORKER_URL") else {
-        return;
-    };
-    let nats = Nats {
-        url: vec![url],
-        ..Nats::default()
-    };
-    causeway::worker::run(&["voice".to_owned()], &nats).await.unwrap();
-}
-
 #[tokio::test]
 async fn a_demo_tells_every_stage_in_order() {
     let mut stand = Stand::open().await;

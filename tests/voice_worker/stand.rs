@@ -18,13 +18,12 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// This test binary again, running nothing but the worker: a process of its own, with signals of its own.
+    /// `causeway worker voice`, as an operator starts it.
     pub(crate) fn start(url: &str, settings: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
         command
-            .args(["--exact", "worker_process", "--nocapture"])
+            .args(["worker", "voice", "--nats-url", url])
             .env("CAUSEWAY_SPEECH", "off")
-            .env("TEST_WORKER_URL", url)
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
