@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 
 PATIENCE = 30
-BIN = os.environ.get("CAUSEWAY_BIN", "target/debug/causeway")
+BIN = os.path.abspath(os.environ.get("CAUSEWAY_BIN", "target/debug/causeway"))
 PATH = os.environ["PATH"] + ":/usr/local/sbin:/usr/sbin:/sbin"
 LEGACY = ("cad", "assistant", "scripting")
 
