@@ -102,7 +102,8 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         info!(port = port.number, "{} listens", port.purpose.name());
         match port.purpose {
             Purpose::Ops => {
-                let scrape: ops::Scrape = Arc::new(|| {});
+                let scraped = gateway.clone();
+                let scrape: ops::Scrape = Arc::new(move || scraped.scrape());
                 ops::open(port, &ops::routes(metrics.clone(), readiness.clone(), scrape));
             }
             _ => accept::open(&gateway, port),

@@ -15,6 +15,7 @@ use crate::dialect::{self, Routes};
 use crate::gateway::lobby::Lobby;
 use crate::gateway::presence::Presence;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::Gate;
 
 pub mod calls;
 pub mod closing;
@@ -64,6 +65,8 @@ pub struct Gateway {
     pub lobby: Arc<Lobby>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Which messages are traced.
+    pub gate: Gate,
     /// Cancelled when the gateway drains.
     pub drain: CancellationToken,
     /// Everything that must have ended before the process does.
@@ -105,6 +108,7 @@ impl Gateway {
         });
         Arc::new(Self {
             places: Arc::new(Semaphore::new(config.gateway.max_connections)),
+            gate: Gate::of(&config.trace),
             routes: routes.collect(),
             config,
             directory,
@@ -125,6 +129,20 @@ impl Gateway {
     #[must_use]
     pub fn routes(&self, dialect: &str) -> Arc<Routes> {
         self.routes.get(dialect).cloned().unwrap_or_default()
+    }
+
+    /// Reads what is only known when asked for, just before the metrics are.
+    pub fn scrape(&self) {
+        let mut instances: BTreeMap<String, usize> = BTreeMap::new();
+        for instance in self.directory.snapshot().iter() {
+            *instances.entry(instance.name.clone()).or_default() += 1;
+        }
+        self.metrics
+            .set_instances(instances.iter().map(|(name, count)| (name.as_str(), *count)));
+        let receiving = self.receiving.load(Ordering::Relaxed);
+        self.metrics
+            .receiving_bytes
+            .set(i64::try_from(receiving).unwrap_or(i64::MAX));
     }
 
     /// The port bound for a dialect, `gateway` or `ops`.

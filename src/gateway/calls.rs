@@ -12,10 +12,25 @@ use crate::gateway::{Gateway, local};
 use crate::message::{Answer, CallId, Close, Code, Command, Fault, Nanos, Reply, Space};
 use crate::telemetry::clock;
 use crate::telemetry::metrics::{DialectMetrics, Outcome};
+use crate::telemetry::trace::{AppendSpan, CommandSpan};
 
 struct Pending {
-    call: Call,
+    /// `None` when it was never sent.
+    call: Option<Call>,
     since: Instant,
+    /// Only where the message is traced.
+    span: Option<Box<CommandSpan>>,
+}
+
+impl Pending {
+    /// Closes the books of a command, whatever became of it.
+    fn finish(self, metrics: &DialectMetrics, outcome: Outcome) {
+        metrics.in_flight.dec();
+        metrics.command_ended(self.since, outcome);
+        if let Some(span) = self.span {
+            span.end(matches!(outcome, Outcome::Failed(_)).then(|| outcome.name()));
+        }
+    }
 }
 
 /// Performs a session's steps and keeps its commands until they are answered.
@@ -109,9 +124,7 @@ impl Calls {
                     }
                     Step::Cancel(id) => {
                         if let Some(pending) = self.pending.remove(&id) {
-                            self.metrics
-                                .command_ended(pending.since, Outcome::Failed(Code::Cancelled));
-                            self.gateway.bus.cancel(&pending.call).await;
+                            self.withdraw(pending).await;
                         }
                     }
                     Step::Append(append) => {
@@ -146,10 +159,18 @@ impl Calls {
         }
     }
 
-    async fn call(&mut self, command: Command) -> Result<(), Fault> {
+    async fn call(&mut self, mut command: Command) -> Result<(), Fault> {
         let now = clock::unix();
         let since = clock::now();
         let id = command.id;
+        let context = self.gateway.gate.sample(command.traceparent.as_deref());
+        let span = context.map(|context| CommandSpan::start(&context, self.dialect, &command));
+        command.traceparent = span.as_ref().map(CommandSpan::traceparent);
+        let pending = |call| Pending {
+            call,
+            since,
+            span: span.map(Box::new),
+        };
         let replies = self.outbox.clone();
         self.metrics.in_flight.inc();
         match self
@@ -159,12 +180,11 @@ impl Calls {
             .await
         {
             Ok(call) => {
-                self.pending.insert(id, Pending { call, since });
+                self.pending.insert(id, pending(Some(call)));
                 Ok(())
             }
             Err(fault) => {
-                self.metrics.in_flight.dec();
-                self.metrics.command_ended(since, Outcome::Failed(fault.code));
+                pending(None).finish(&self.metrics, Outcome::Failed(fault.code));
                 Err(fault)
             }
         }
@@ -172,6 +192,10 @@ impl Calls {
 
     async fn append(&self, append: Append) -> Result<(), Fault> {
         let time: Nanos = clock::unix();
+        let size = append.body.bytes.len();
+        let context = self.gateway.gate.sample(None);
+        let span = context
+            .map(|context| AppendSpan::start(&context, self.dialect, append.class, &append.topic, size));
         let fact = Fact {
             class: append.class,
             space: self.space.clone(),
@@ -182,14 +206,19 @@ impl Calls {
             from: Some(self.from.to_string()),
             id: None,
             expected: None,
-            traceparent: None,
+            traceparent: span.as_ref().map(AppendSpan::traceparent),
         };
-        self.gateway
+        let stored: Result<(), Fault> = self
+            .gateway
             .bus
             .append_promptly(fact)
             .await
             .map(|_seq| ())
-            .map_err(Into::into)
+            .map_err(Into::into);
+        if let Some(span) = span {
+            span.end(stored.as_ref().err().map(|fault| fault.code.name()));
+        }
+        stored
     }
 
     /// An answer from the bus. `false` when nobody waits for it any more.
@@ -200,21 +229,25 @@ impl Calls {
         let Some(pending) = self.pending.remove(&reply.id) else {
             return false;
         };
-        self.metrics.in_flight.dec();
         if let Some(outcome) = Outcome::of(&reply.answer) {
-            self.metrics.command_ended(pending.since, outcome);
+            pending.finish(&self.metrics, outcome);
         }
         true
     }
 
     /// The client is gone: nobody waits for its commands.
     pub async fn abandon(&mut self) {
-        for (_, pending) in self.pending.drain() {
-            self.metrics.in_flight.dec();
-            self.metrics
-                .command_ended(pending.since, Outcome::Failed(Code::Cancelled));
-            self.gateway.bus.cancel(&pending.call).await;
+        for (_, pending) in std::mem::take(&mut self.pending) {
+            self.withdraw(pending).await;
         }
-        self.pending.shrink_to_fit();
+    }
+
+    /// Nobody waits for the answer any more, and the worker is told so.
+    async fn withdraw(&self, mut pending: Pending) {
+        let call = pending.call.take();
+        pending.finish(&self.metrics, Outcome::Failed(Code::Cancelled));
+        if let Some(call) = call {
+            self.gateway.bus.cancel(&call).await;
+        }
     }
 }

@@ -20,6 +20,7 @@ use crate::gateway::ring::{Ear, Entry, Ring, Topics};
 use crate::message::{Class, Event, Fault, Offset};
 use crate::telemetry::clock;
 use crate::telemetry::metrics::DialectMetrics;
+use crate::telemetry::trace::DeliverSpan;
 use crate::wire::frame::Packet;
 
 /// Live messages taken before the batch is written.
@@ -346,8 +347,13 @@ impl Room {
         let started = clock::now();
         let mut packets: Vec<(usize, Packet, Kind)> = Vec::with_capacity(fresh.len() * self.ears.len());
         let mut times = Vec::with_capacity(fresh.len());
+        let mut spans = Vec::new();
         for stored in fresh {
             times.push(stored.time);
+            if let Some(span) = DeliverSpan::start(stored.traceparent.as_deref()) {
+                let size = stored.body.bytes.len();
+                spans.push((span, stored.class, stored.topic.clone(), size));
+            }
             let event = self.event(stored);
             let kind = match event.class {
                 Class::Event => Kind::Event,
@@ -404,6 +410,9 @@ impl Room {
             self.members.retain(|member| member.outbox.closing().is_none());
         }
         self.metrics.delivered(&times, sent, bytes as u64);
+        for (span, class, topic, size) in spans {
+            span.end(self.key.dialect.name(), class, &topic, size, self.members.len());
+        }
     }
 
     /// A last message lost on the way leaves no hole behind it: compare with the stream.
