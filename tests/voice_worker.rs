@@ -204,9 +204,10 @@ async fn settings_that_cannot_be_used_are_named() {
     let error = causeway::worker::run(&["voicee".to_owned()], &Nats::default())
         .await
         .unwrap_err();
+    let known = causeway::worker::NAMES.join(", ");
     assert_eq!(
         error.to_string(),
-        "there is no worker named \"voicee\"; known are: voice"
+        format!("there is no worker named \"voicee\"; known are: {known}")
     );
     let error = causeway::worker::Options::read(|_| Some("maybe".to_owned())).unwrap_err();
     assert_eq!(
