@@ -8,8 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
 use super::{Job, Outlet, Worker};
@@ -28,11 +27,6 @@ pub(super) struct CommandProcessor {
     outlet: Outlet,
 }
 
-#[derive(Deserialize)]
-struct Params {
-    command: String,
-}
-
 impl CommandProcessor {
     /// A processor that tells its status through `outlet`.
     pub(super) const fn new(outlet: Outlet) -> Self {
@@ -40,13 +34,15 @@ impl CommandProcessor {
     }
 
     async fn perform(&self, job: &Job) -> Result<Body, Fault> {
-        let params: Params = serde_json::from_slice(&job.work.body)
-            .map_err(|_| Fault::new(Code::Invalid, "'command' is missing or no text"))?;
-        if params.command.trim().is_empty() {
+        let params: Map<String, Value> = serde_json::from_slice(&job.work.body).unwrap_or_default();
+        let Some(command) = params.get("command").and_then(Value::as_str) else {
+            return Err(Fault::new(Code::Invalid, "'command' is missing or no text"));
+        };
+        if command.trim().is_empty() {
             return Err(Fault::new(Code::Invalid, "'command' is empty; try \"help\""));
         }
         job.ack().await;
-        let parsed = Parsed::read(&params.command);
+        let parsed = Parsed::read(command);
         self.tell(job, "processing", &parsed.command, 0).await;
         let result = carry_out(&parsed);
         match &result {

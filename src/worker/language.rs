@@ -2,8 +2,7 @@
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{Job, Worker};
 use crate::message::{Body, Code, Fault};
@@ -43,11 +42,6 @@ const MAX_TEXT: usize = 1 << 20;
 
 /// The language worker.
 pub(super) struct Language;
-
-#[derive(Deserialize)]
-struct Params {
-    text: String,
-}
 
 /// What a text is about.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,15 +84,17 @@ fn analyse(text: &str) -> Findings {
 }
 
 async fn perform(job: &Job) -> Result<Body, Fault> {
-    let params: Params = serde_json::from_slice(&job.work.body)
-        .map_err(|_| Fault::new(Code::Invalid, "'text' is missing or no text"))?;
-    if params.text.len() > MAX_TEXT {
+    let params: Map<String, Value> = serde_json::from_slice(&job.work.body).unwrap_or_default();
+    let Some(text) = params.get("text").and_then(Value::as_str) else {
+        return Err(Fault::new(Code::Invalid, "'text' is missing or no text"));
+    };
+    if text.len() > MAX_TEXT {
         return Err(Fault::new(
             Code::TooLarge,
             "the text is longer than 1 MiB; send parts of it",
         ));
     }
-    let found = analyse(&params.text);
+    let found = analyse(text);
     let body = json!({"language": found.language, "keywords": found.keywords, "words": found.words});
     Ok(Body::json(body.to_string()))
 }
