@@ -9,8 +9,8 @@ use crate::gateway::ring::Carrier;
 use crate::message::Close;
 use crate::wire::frame::{self, Packet};
 
-/// How long what is queued may take to go out.
-const FLUSH: Duration = Duration::from_secs(5);
+/// How long what is queued may take to go out; a slow client's queue is only its half-written packet and the code.
+const FLUSH: Duration = Duration::from_secs(10);
 /// How long the peer may take to end its side, so that a reset does not eat the close code.
 const LINGER: Duration = Duration::from_millis(300);
 
@@ -26,13 +26,7 @@ pub async fn close(outbox: &Outbox, carrier: Carrier, close: Option<&Close>, ech
         let discard = close.is_some_and(|close| close.code == Close::SLOW.code);
         outbox.push_last(&Packet::new(bytes), discard);
     }
-    let deadline = Instant::now()
-        + if close == Some(&Close::SLOW) {
-            LINGER
-        } else {
-            FLUSH
-        };
-    let _late = timeout_at(deadline, drain(outbox)).await;
+    let _late = timeout_at(Instant::now() + FLUSH, drain(outbox)).await;
     let _gone = shutdown(outbox);
     let _late = timeout_at(Instant::now() + LINGER, ended(outbox)).await;
     outbox.bury();
