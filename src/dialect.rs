@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::message::{Body, CallId, Class, Close, Command, Event, Nanos, Now, Offset, Reply, Space};
 
 pub mod assistant;
 pub mod echo;
 pub mod scripting;
 pub mod voice;
+
+pub use crate::wire::frame::Frame;
 
 /// Every dialect Causeway speaks. A new one is a file, a `mod` line and a row here.
 pub static ALL: &[&dyn Dialect] = &[
@@ -34,31 +34,6 @@ pub enum Transport {
     WebSocket,
     /// JSON documents back to back on a byte stream.
     Tcp,
-}
-
-/// One frame between client and session: a WebSocket message, or over TCP any cut of the bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Frame {
-    /// A text message; always valid UTF-8.
-    Text(Bytes),
-    /// A binary message, or bytes of a TCP stream.
-    Binary(Bytes),
-}
-
-impl Frame {
-    /// A text frame.
-    #[must_use]
-    pub fn text(text: impl Into<String>) -> Self {
-        Self::Text(Bytes::from(text.into()))
-    }
-
-    /// The bytes, whatever the kind.
-    #[must_use]
-    pub fn bytes(&self) -> &Bytes {
-        match self {
-            Self::Text(bytes) | Self::Binary(bytes) => bytes,
-        }
-    }
 }
 
 /// What a session wants done. Only the connection loop performs steps.

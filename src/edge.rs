@@ -1,6 +1,7 @@
 //! Sockets: the ports, the accept loop, HTTP routes, upgrades.
 
 pub mod accept;
+pub mod asyncapi;
 pub mod http;
 pub mod landing;
 pub mod ops;

@@ -103,6 +103,13 @@ fn every_dialect_has_an_entry_and_only_real_ones_a_section() {
 }
 
 #[test]
+fn the_published_page_is_the_programs_own() {
+    let page = include_str!("../deploy/docs/configuration.md");
+    let stale = "causeway config doc > deploy/docs/configuration.md";
+    assert!(page == config::markdown(), "the page is stale: {stale}");
+}
+
+#[test]
 fn the_default_file_with_every_line_taken_in_is_the_default() {
     let text: String = config::default_toml()
         .lines()

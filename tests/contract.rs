@@ -11,6 +11,9 @@ use causeway::message::{Answer, Body, Class, Code, Fault};
 use proptest::prelude::*;
 use serde_json::json;
 
+#[path = "contract/page.rs"]
+mod page;
+
 #[test]
 fn subjects() {
     let long = "x".repeat(64);

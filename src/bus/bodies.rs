@@ -2,7 +2,7 @@
 
 mod cache;
 mod objects;
-mod reference;
+pub mod reference;
 mod sweep;
 
 use std::collections::HashMap;

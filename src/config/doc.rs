@@ -32,10 +32,32 @@ fn example(setting: &Setting) -> &'static str {
     if setting.table { "{}" } else { "\"\"" }
 }
 
-/// The table of settings for documentation.
+/// What stands above the table of settings.
+const INTRODUCTION: &str = "\
+<!-- Every setting, from the table the program loads by: `causeway config doc > deploy/docs/configuration.md` -->
+# Configuration
+
+Without any configuration the gateway runs on loopback with a NATS server of its own. What differs is written in a
+TOML file (`--config FILE`, `GW_CONFIG`, else `./causeway.toml`, else `/etc/causeway/causeway.toml`), above it in the
+environment, above that on the command line:
+
+| where | example |
+|---|---|
+| file | `[voice]` and below it `port = 9765` |
+| environment | `GW_VOICE_PORT=9765` |
+| command line | `causeway --set voice.port=9765` |
+
+Durations and sizes carry a unit (`\"25s\"`, `\"1MiB\"`). Unknown keys are refused. `causeway check` tells all problems at
+once, `causeway config default` prints a file with every setting at its default. SIGHUP reads the log filter again;
+everything else needs a restart. Traces leave the process when `OTEL_EXPORTER_OTLP_ENDPOINT` names a collector.
+
+";
+
+/// The page of settings: `deploy/docs/configuration.md`.
 #[must_use]
 pub fn markdown() -> String {
-    let mut out = String::from("| key | variable | value | default | meaning |\n|---|---|---|---|---|\n");
+    let mut out = String::from(INTRODUCTION);
+    out.push_str("| key | variable | value | default | meaning |\n|---|---|---|---|---|\n");
     for setting in table::all() {
         let default = setting
             .default

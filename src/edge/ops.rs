@@ -1,4 +1,4 @@
-//! The operations port: metrics and probes, apart from clients and up until the process ends.
+//! The operations port: metrics, probes and the bus contract, apart from clients and up until the process ends.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::path::FullPath;
 
+use crate::edge::asyncapi;
 use crate::edge::ports::Port;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::ready::Readiness;
@@ -28,7 +29,7 @@ const CONNECTIONS: usize = 64;
 /// A probe's connection may stay this long.
 const LIFETIME: Duration = Duration::from_secs(300);
 const HEAD: Duration = Duration::from_secs(10);
-const PATHS: [&str; 3] = ["/metrics", "/livez", "/readyz"];
+const PATHS: [&str; 4] = ["/metrics", "/livez", "/readyz", "/asyncapi.json"];
 
 /// What brings gauges up to date before each scrape.
 pub type Scrape = Arc<dyn Fn() + Send + Sync>;
@@ -85,6 +86,7 @@ fn answer(
             };
             json(status, &json!({"ready": ready, "reasons": reasons}))
         }
+        "/asyncapi.json" => json(StatusCode::OK, &asyncapi::document()),
         _ => json(
             StatusCode::NOT_FOUND,
             &json!({"error": "not_found", "paths": PATHS}),

@@ -1,9 +1,33 @@
 //! The WebSocket frame (RFC 6455, section 5.2) as both directions need it: opcodes, masking, heads, and
-//! the frames a server sends. A server never masks, so a frame is a head in front of shared bytes.
+//! the frames a server sends. A server never masks, so a frame is a head in front of shared bytes. And [`Frame`],
+//! what is left of one when its framing is gone.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::dialect::Frame;
+/// One frame between client and session: a WebSocket message, or over TCP any cut of the bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A text message; always valid UTF-8.
+    Text(Bytes),
+    /// A binary message, or bytes of a TCP stream.
+    Binary(Bytes),
+}
+
+impl Frame {
+    /// A text frame.
+    #[must_use]
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text(Bytes::from(text.into()))
+    }
+
+    /// The bytes, whatever the kind.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        match self {
+            Self::Text(bytes) | Self::Binary(bytes) => bytes,
+        }
+    }
+}
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
