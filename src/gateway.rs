@@ -26,6 +26,7 @@ pub mod lobby;
 pub mod local;
 pub mod outbox;
 pub mod presence;
+pub mod probe;
 pub mod ring;
 pub mod room;
 pub mod watch;

@@ -18,6 +18,7 @@ use crate::gateway::ending::Ending;
 use crate::gateway::intake::{Intake, Item};
 use crate::gateway::lobby::Key;
 use crate::gateway::outbox::{Kind, Letter, Outbox, PACE, Taken};
+use crate::gateway::probe::Probe;
 use crate::gateway::ring::{Carrier, Ear};
 use crate::gateway::room::{Joining, Order};
 use crate::gateway::{Gateway, closing};
@@ -64,6 +65,8 @@ struct Connection {
     leave_at: Option<Instant>,
     next_write: Option<Instant>,
     finishing: bool,
+    /// Tells a client that is gone from one that has only said its last.
+    probe: Probe,
     id: u64,
     dialect: &'static dyn Dialect,
     ulid: Arc<str>,
@@ -123,6 +126,7 @@ pub async fn run(gateway: Arc<Gateway>, stream: TcpStream, guest: Guest) {
         leave_at: None,
         next_write: None,
         finishing: false,
+        probe: Probe::default(),
         gateway: gateway.clone(),
         id: gateway.next_id(),
         dialect,
@@ -357,6 +361,7 @@ impl Connection {
             }
             Item::End if self.carrier == Carrier::Raw => {
                 self.finishing = true;
+                self.probe.begin(clock::now());
                 None
             }
             Item::End | Item::Lost => Some(Ending::Lost),
@@ -375,7 +380,8 @@ impl Connection {
         sooner(self.outbox.blocked().map(|since| since + slow.write_timeout));
         sooner(self.session.deadline().map(clock::at));
         sooner(self.leave_at);
-        sooner(self.next_write);
+        sooner(self.probe.due());
+        sooner(self.next_write.filter(|_| self.outbox.queued() > 0));
         // a moment that has passed is looked at now and then set anew
         due.max(clock::now())
     }
@@ -383,6 +389,11 @@ impl Connection {
     /// Time passed.
     fn wake(&mut self, steps: &mut Vec<Step>) -> Option<Ending> {
         let now = clock::now();
+        if let Some(blank) = self.probe.turn(now)
+            && self.outbox.queued() == 0
+        {
+            self.outbox.push(&blank, Kind::Own);
+        }
         let socket = &self.gateway.config.websocket;
         if self.leave_at.is_some_and(|at| at <= now) {
             return Some(Ending::Drained);
@@ -424,14 +435,12 @@ impl Connection {
     fn write_paced(&mut self) -> Option<Ending> {
         let now = clock::now();
         if self.outbox.queued() == 0 || self.next_write.is_some_and(|at| at > now) {
-            if self.outbox.queued() == 0 {
-                self.next_write = None;
-            }
             return None;
         }
         match self.outbox.write_one() {
+            // also when nothing is queued behind it: the next answer may come within the millisecond
             Ok(whole) => {
-                self.next_write = (whole && self.outbox.queued() > 0).then_some(now + PACE);
+                self.next_write = whole.then(|| now + PACE);
                 None
             }
             Err(_) => Some(Ending::Lost),

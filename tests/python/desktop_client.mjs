@@ -18,7 +18,7 @@ const finish = () => {
   socket.destroy();
   process.exit(0);
 };
-setTimeout(finish, 30000);
+setTimeout(finish, 3000);
 socket.on('data', (chunk) => {
   let reply;
   try {

@@ -57,14 +57,14 @@ class Talk:
             if document is None or document.get("status") != "processing":
                 return document
 
-    async def action(self, name: str, id="1", **params):
-        await self.send({"action": name, "params": params, "id": id})
+    async def action(self, action: str, id="1", /, **params):
+        await self.send({"action": action, "params": params, "id": id})
         return await self.answer()
 
     async def run(self, code: str, id="1"):
         return await self.action("execute_code", id, code=code)
 
-    async def ask(self, kind: str, **params):
+    async def ask(self, kind: str, /, **params):
         """The other shape."""
         await self.send({"type": kind, "params": params})
         return await self.document()

@@ -13,7 +13,7 @@ LARGEST = 8192
 
 
 def render(job, params: dict) -> Reply:
-    """`width`, `height`, `samples`, `engine`, all optional; the answer's body is the picture itself."""
+    """`width`, `height`, `samples`, `engine`, `denoise`, all optional; the answer's body is the picture itself."""
     scene = bpy.context.scene
     if scene.camera is None:
         raise Failure("worker_error", "the scene has no camera")
@@ -32,6 +32,8 @@ def render(job, params: dict) -> Reply:
                 if scene.render.engine == "CYCLES":
                     samples = _number(params, "samples", 4096) if "samples" in params else 16
                     _set(after, scene.cycles, "samples", samples)
+                    # some builds come without the denoiser, and a render that asks for it fails there
+                    _set(after, scene.cycles, "use_denoising", bool(params.get("denoise")))
             except TypeError as error:
                 raise Failure("invalid", str(error)) from None
             with contextlib.redirect_stdout(job.output):

@@ -70,9 +70,9 @@ def expired(headers: dict[str, str]) -> bool:
 def header_value(text: str) -> str:
     """Printable ASCII; every other byte as %XX."""
     shown = "".join(
-        chr(byte) if 0x20 <= byte < 0x7F else f"%{byte:02X}" for byte in text[:_LONGEST].encode("utf-8", "replace")
+        chr(byte) if 0x20 <= byte < 0x7F else f"%{byte:02X}" for byte in text.strip()[:_LONGEST].encode("utf-8", "replace")
     )
-    return shown.strip()[:_LONGEST] or "failed"
+    return shown[:_LONGEST] or "failed"
 
 
 def to_json(value) -> bytes:

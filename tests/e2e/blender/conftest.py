@@ -1,0 +1,18 @@
+"""The fixtures of the client tests, for tests that drive real programs."""
+
+import pathlib
+import sys
+
+# stack, talk and documents are shared with the client tests
+CLIENTS = pathlib.Path(__file__).parents[2] / "python"
+sys.path.insert(0, str(CLIENTS))
+
+from importlib import util  # noqa: E402 the path comes first
+
+_spec = util.spec_from_file_location("client_fixtures", CLIENTS / "conftest.py")
+_fixtures = util.module_from_spec(_spec)
+_spec.loader.exec_module(_fixtures)
+
+pytest_pyfunc_call = _fixtures.pytest_pyfunc_call
+broker = _fixtures.broker
+own_gateway = _fixtures.own_gateway
