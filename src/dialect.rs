@@ -7,17 +7,21 @@ use std::time::Duration;
 use crate::message::{Body, CallId, Class, Close, Command, Event, Nanos, Now, Offset, Reply, Space};
 
 pub mod assistant;
+pub mod cad;
 pub mod echo;
 pub mod scripting;
+pub mod view;
 pub mod voice;
 
 pub use crate::wire::frame::Frame;
+use view::{Known, Merge, View};
 
 /// Every dialect Causeway speaks. A new one is a file, a `mod` line and a row here.
 pub static ALL: &[&dyn Dialect] = &[
     &assistant::Assistant,
     &voice::Voice,
     &scripting::Scripting,
+    &cad::Cad,
     &echo::Echo,
 ];
 
@@ -45,6 +49,10 @@ pub enum Step {
     Cancel(CallId),
     /// Append an event or state of this session's dialect and space to its stream.
     Append(Append),
+    /// Merge keys into a state topic of this session's dialect and space.
+    Merge(Merge),
+    /// Look at the space's state: [`Session::seen`] follows. Only where [`Dialect::looks`].
+    Look,
     /// Write a frame to this client.
     Send(Frame),
     /// End the connection after what was sent before.
@@ -170,6 +178,25 @@ pub trait Dialect: Send + Sync + 'static {
         &[]
     }
 
+    /// Whether its sessions look at the space's state, which then is kept at hand for them. Their clients open a
+    /// connection for each message, so what one says waits for what the same peer began to say before.
+    fn looks(&self) -> bool {
+        false
+    }
+
+    /// Whether a newer value of a state topic may take the place of one that a slow client has not got yet.
+    fn conflates(&self, _topic: &str) -> bool {
+        true
+    }
+
+    /// The encoding in which a newcomer gets state and history, where it differs from the live one.
+    fn newcomer(&self, encoding: Encoding) -> Encoding {
+        encoding
+    }
+
+    /// Which of the states known a newcomer gets, and in which order; given sorted by topic.
+    fn arrange(&self, _states: &mut Vec<Known>) {}
+
     /// Services whose coming and going is announced to this dialect's clients.
     fn services(&self) -> &'static [&'static str] {
         &[]
@@ -203,6 +230,12 @@ pub trait Session: Send {
 
     /// An answer to a command of this session.
     fn reply(&mut self, now: Now, reply: Reply, out: &mut Vec<Step>);
+
+    /// The space's state, as asked for by [`Step::Look`].
+    fn seen(&mut self, _now: Now, _view: &View, _out: &mut Vec<Step>) {}
+
+    /// The client is gone: what is still to be stated. Only where [`Dialect::looks`].
+    fn left(&mut self, _now: Now, _view: &View, _out: &mut Vec<Step>) {}
 
     /// News for this client.
     fn notice(&mut self, _now: Now, _notice: &Notice, _out: &mut Vec<Step>) {}

@@ -24,11 +24,14 @@ pub mod ending;
 pub mod intake;
 pub mod lobby;
 pub mod local;
+pub mod looks;
+pub mod merges;
 pub mod outbox;
 pub mod presence;
 pub mod probe;
 pub mod ring;
 pub mod room;
+pub mod turn;
 pub mod watch;
 
 /// What a gateway is put together from.
@@ -76,6 +79,10 @@ pub struct Gateway {
     pub places: Arc<Semaphore>,
     /// Bytes of large messages being received right now.
     pub receiving: AtomicU64,
+    /// Changes of merged states under way.
+    pub merges: merges::Merges,
+    /// Who is in the middle of saying something.
+    pub turns: Arc<turn::Turns>,
     routes: BTreeMap<&'static str, Arc<Routes>>,
     ids: AtomicU64,
 }
@@ -122,6 +129,8 @@ impl Gateway {
             drain,
             tasks,
             receiving: AtomicU64::new(0),
+            merges: merges::Merges::default(),
+            turns: Arc::default(),
             ids: AtomicU64::new(1),
         })
     }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::bus::{Call, Fact};
+use crate::dialect::view::View;
 use crate::dialect::{Append, Notice, Session, Step};
+use crate::gateway::lobby::Key;
 use crate::gateway::outbox::{Kind, Outbox, Taken};
 use crate::gateway::ring::Carrier;
+use crate::gateway::turn::Turn;
 use crate::gateway::{Gateway, local};
-use crate::message::{Answer, CallId, Close, Code, Command, Fault, Nanos, Reply, Space};
+use crate::message::{Answer, CallId, Class, Close, Code, Command, Fault, Nanos, Reply, Space};
 use crate::telemetry::clock;
 use crate::telemetry::metrics::{DialectMetrics, Outcome};
 use crate::telemetry::trace::{AppendSpan, CommandSpan};
@@ -44,6 +47,16 @@ pub struct Calls {
     /// `<dialect>/<session>`, as `Gw-Session` carries it.
     from: Arc<str>,
     pending: HashMap<CallId, Pending>,
+    /// Only for dialects whose sessions look at states and speak in turn with others of their peer.
+    among: Option<Box<Among>>,
+}
+
+/// Where a session stands among others of its space and peer.
+pub struct Among {
+    /// Its room.
+    pub key: Key,
+    /// Its turn to speak.
+    pub turn: Turn,
 }
 
 impl Calls {
@@ -56,6 +69,7 @@ impl Calls {
         dialect: &'static str,
         space: Space,
         session: &str,
+        among: Option<Box<Among>>,
     ) -> Self {
         let metrics = gateway.metrics.dialect(dialect);
         let from = format!("{dialect}/{session}").into();
@@ -68,7 +82,38 @@ impl Calls {
             space,
             from,
             pending: HashMap::new(),
+            among,
         }
+    }
+
+    /// Whether a message is partly received: what the same peer says later waits for it.
+    pub fn speaking(&mut self, partly: bool) {
+        if let Some(among) = &mut self.among {
+            if partly {
+                among.turn.begin();
+            } else {
+                among.turn.end();
+            }
+        }
+    }
+
+    /// Waits for what the same peer began to say before.
+    async fn in_turn(&mut self) {
+        if let Some(among) = &mut self.among {
+            among.turn.begin();
+            among.turn.wait().await;
+        }
+    }
+
+    /// The client is gone: its session says what is still to be stated.
+    pub async fn leave(&mut self, session: &mut dyn Session) {
+        let Some(among) = &self.among else { return };
+        let snapshot = self.gateway.look(&among.key).await;
+        let mut steps = Vec::new();
+        self.gateway.show(&snapshot, self.dialect, |view| {
+            session.left(clock::read(), view, &mut steps);
+        });
+        Box::pin(self.perform(session, &mut steps)).await;
     }
 
     /// The session's dialect.
@@ -127,7 +172,33 @@ impl Calls {
                             self.withdraw(pending).await;
                         }
                     }
+                    Step::Look => {
+                        if let Some(among) = &self.among {
+                            let snapshot = self.gateway.look(&among.key).await;
+                            let now = clock::read();
+                            let show = |view: &View| session.seen(now, view, steps);
+                            self.gateway.show(&snapshot, self.dialect, show);
+                        }
+                    }
+                    Step::Merge(merge) => {
+                        if !merge.gather {
+                            self.in_turn().await;
+                        }
+                        let topic = merge.topic;
+                        if let Some(among) = &self.among
+                            && let Err(fault) =
+                                Box::pin(self.gateway.merge(&among.key, merge, &self.from)).await
+                        {
+                            let notice = Notice::NotConfirmed(format!("{topic}: {}", fault.text));
+                            session.notice(clock::read(), &notice, steps);
+                        }
+                    }
                     Step::Append(append) => {
+                        // what was answered before does not wait for the bus
+                        self.outbox.flush();
+                        if append.class == Class::State {
+                            self.in_turn().await;
+                        }
                         let topic = append.topic.clone();
                         if let Err(fault) = Box::pin(self.append(append)).await {
                             let notice = Notice::NotConfirmed(format!("{topic}: {}", fault.text));
@@ -193,6 +264,7 @@ impl Calls {
     async fn append(&self, append: Append) -> Result<(), Fault> {
         let time: Nanos = clock::unix();
         let size = append.body.bytes.len();
+        let class = append.class;
         let context = self.gateway.gate.sample(None);
         let span = context
             .map(|context| AppendSpan::start(&context, self.dialect, append.class, &append.topic, size));
@@ -213,7 +285,11 @@ impl Calls {
             .bus
             .append_promptly(fact)
             .await
-            .map(|_seq| ())
+            .map(|seq| {
+                if let (Some(among), Class::State) = (&self.among, class) {
+                    self.gateway.lobby.wrote(&among.key, seq);
+                }
+            })
             .map_err(Into::into);
         if let Some(span) = span {
             span.end(stored.as_ref().err().map(|fault| fault.code.name()));

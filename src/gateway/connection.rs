@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::dialect::{Dialect, Opening, Session, Step};
-use crate::gateway::calls::Calls;
+use crate::gateway::calls::{Among, Calls};
 use crate::gateway::ending::Ending;
 use crate::gateway::intake::{Intake, Item};
 use crate::gateway::lobby::Key;
@@ -21,6 +21,7 @@ use crate::gateway::outbox::{Kind, Letter, Outbox, PACE, Taken};
 use crate::gateway::probe::Probe;
 use crate::gateway::ring::{Carrier, Ear};
 use crate::gateway::room::{Joining, Order};
+use crate::gateway::turn::Turn;
 use crate::gateway::{Gateway, closing};
 use crate::message::{Close, Offset, Space};
 use crate::telemetry::clock;
@@ -106,6 +107,13 @@ pub async fn run(gateway: Arc<Gateway>, stream: TcpStream, guest: Guest) {
     let opened = clock::now();
     metrics.connected();
     let session = dialect.open_within(opening, max_message);
+    let id = gateway.next_id();
+    let among = dialect.looks().then(|| {
+        let space = space.clone();
+        let key = Key { space, dialect };
+        let turn = Turn::new(gateway.turns.clone(), key.clone(), peer.ip(), id);
+        Box::new(Among { key, turn })
+    });
     let calls = Calls::new(
         gateway.clone(),
         outbox.clone(),
@@ -113,6 +121,7 @@ pub async fn run(gateway: Arc<Gateway>, stream: TcpStream, guest: Guest) {
         name,
         space.clone(),
         &session_id,
+        among,
     );
     let mut connection = Connection {
         intake: Intake::new(carrier, max_message),
@@ -128,7 +137,7 @@ pub async fn run(gateway: Arc<Gateway>, stream: TcpStream, guest: Guest) {
         finishing: false,
         probe: Probe::default(),
         gateway: gateway.clone(),
-        id: gateway.next_id(),
+        id,
         dialect,
         ulid: session_id.clone(),
         space: space.clone(),
@@ -141,14 +150,25 @@ pub async fn run(gateway: Arc<Gateway>, stream: TcpStream, guest: Guest) {
             .intake
             .feed(&early, &gateway.receiving, gateway.config.gateway.max_receiving);
     }
-    gateway.presence.opened(&session_id, name, space.as_str());
+    if !dialect.looks() {
+        gateway.presence.opened(&session_id, name, space.as_str());
+    }
     let ending = connection.live().await;
+    let joined = !connection.keys.is_empty();
+    if joined {
+        Box::pin(connection.calls.leave(connection.session.as_mut())).await;
+    }
     gateway.presence.closed(&session_id, &ending.to_string());
     for key in &connection.keys {
         gateway.lobby.leave(key, connection.id).await;
     }
     Box::pin(connection.end(&ending)).await;
     metrics.disconnected(ending.code(), opened);
+    if dialect.looks() && !joined {
+        // one message and gone: the client opens ten of these for each thing it does
+        debug!(dialect = name, session = %session_id, space = %space, peer = %peer, "session ended: {ending}");
+        return drop(place);
+    }
     info!(
         dialect = name,
         session = %session_id,
@@ -212,6 +232,11 @@ impl Connection {
 
     /// Enters the rooms, once the session wants events.
     async fn join(&mut self) -> Option<Ending> {
+        if self.dialect.looks() {
+            // those who only come to say something are nobody's company
+            let presence = &self.gateway.presence;
+            presence.opened(&self.ulid, self.dialect.name(), self.space.as_str());
+        }
         let ear = Ear {
             dialect: self.dialect,
             encoding: self.session.encoding(),
@@ -303,6 +328,9 @@ impl Connection {
                 break;
             }
         }
+        // a page may take its time with a picture: nobody waits for it
+        self.calls
+            .speaking(self.intake.partial() && !self.session.joined());
         let dropped = self.outbox.take_dropped();
         if dropped > 0 {
             let notice = crate::dialect::Notice::Gap(dropped);

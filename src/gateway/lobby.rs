@@ -4,14 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
 use crate::config::Config;
 use crate::dialect::{Dialect, Notice};
+use crate::gateway::looks::Window;
 use crate::gateway::room::{Order, Room};
 use crate::message::{Code, Fault, Space};
 use crate::telemetry::metrics::Metrics;
@@ -63,6 +65,7 @@ pub struct Seen {
 struct Door {
     orders: mpsc::Sender<Order>,
     inside: usize,
+    window: Window,
 }
 
 /// Which rooms exist, and the way into them.
@@ -93,10 +96,31 @@ impl Lobby {
     /// # Errors
     /// `busy` when there are too many spaces.
     pub fn enter(self: &Arc<Self>, key: &Key) -> Result<mpsc::Sender<Order>, Fault> {
+        self.at(key, |door| {
+            door.inside += 1;
+            door.orders.clone()
+        })
+    }
+
+    /// The way to the states of a room, which is opened when there is none. Nobody is counted in.
+    ///
+    /// # Errors
+    /// `busy` when there are too many spaces.
+    pub fn window(self: &Arc<Self>, key: &Key) -> Result<Window, Fault> {
+        self.at(key, |door| door.window.clone())
+    }
+
+    /// A session of this gateway wrote a state: who looks next sees it.
+    pub fn wrote(&self, key: &Key, seq: u64) {
+        if let Some(door) = self.doors.lock().get(key) {
+            door.window.floor.fetch_max(seq, Ordering::AcqRel);
+        }
+    }
+
+    fn at<T>(self: &Arc<Self>, key: &Key, then: impl FnOnce(&mut Door) -> T) -> Result<T, Fault> {
         let mut doors = self.doors.lock();
         if let Some(door) = doors.get_mut(key).filter(|door| !door.orders.is_closed()) {
-            door.inside += 1;
-            return Ok(door.orders.clone());
+            return Ok(then(door));
         }
         let spaces: HashSet<&Space> = doors.keys().map(|key| &key.space).collect();
         if !spaces.contains(&key.space) && spaces.len() >= self.config.gateway.max_spaces {
@@ -106,13 +130,17 @@ impl Lobby {
             ));
         }
         let (orders, inbox) = mpsc::channel(ORDERS);
-        doors.insert(
-            key.clone(),
-            Door {
-                orders: orders.clone(),
-                inside: 1,
+        let (show, view) = watch::channel(None);
+        let mut door = Door {
+            orders,
+            inside: 0,
+            window: Window {
+                view,
+                floor: Arc::new(AtomicU64::new(0)),
             },
-        );
+        };
+        let result = then(&mut door);
+        doors.insert(key.clone(), door);
         self.metrics
             .rooms
             .set(i64::try_from(doors.len()).unwrap_or(i64::MAX));
@@ -122,9 +150,10 @@ impl Lobby {
             self.clone(),
             self.config.events.clone(),
             self.metrics.dialect(key.dialect.name()),
+            show,
         );
         self.tasks.spawn(room.run(inbox));
-        Ok(orders)
+        Ok(result)
     }
 
     /// Counts a session out and tells its room.

@@ -131,11 +131,11 @@ impl Outbox {
         if let Kind::State(topic) = kind {
             queue.conflate(topic);
         }
-        if queue.bytes > self.limit + queue.grant {
+        if queue.over(self.limit) {
             if self.policy == SlowPolicy::DropOldest {
                 queue.drop_events(self.limit);
             }
-            if queue.bytes > self.limit + queue.grant {
+            if queue.over(self.limit) {
                 queue.closing = Some(Close::SLOW);
                 self.kick.notify_one();
                 return Taken::Overflow;
@@ -277,6 +277,15 @@ impl Queue {
                 kind,
                 more: false,
             });
+        }
+    }
+
+    /// Whether more waits than `limit`, what was asked for and one message, the largest, not counted.
+    fn over(&self, limit: usize) -> bool {
+        let bound = limit + self.grant;
+        self.bytes > bound && {
+            let largest = self.items.iter().map(|item| item.bytes.len()).max();
+            self.bytes - largest.unwrap_or(0) > bound
         }
     }
 

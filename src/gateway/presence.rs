@@ -123,6 +123,13 @@ impl Presence {
         }
     }
 
+    /// Whether a session is connected, here or at another gateway.
+    #[must_use]
+    pub fn knows(&self, session: &str) -> bool {
+        let houses = self.houses.lock();
+        houses.values().any(|house| house.seats.contains_key(session))
+    }
+
     /// Sessions of a space, or of all, oldest first.
     #[must_use]
     pub fn list(&self, space: Option<&str>) -> Vec<Seat> {

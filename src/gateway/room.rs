@@ -7,14 +7,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, info, warn};
 
 use crate::bus::{Bus, Live, Since, Stored};
 use crate::config;
+use crate::dialect::view::Known;
 use crate::dialect::{Dialect, Notice, Welcome};
 use crate::gateway::lobby::{Key, Lobby};
+use crate::gateway::looks::Snapshot;
 use crate::gateway::outbox::{Kind, Letter, Outbox, Taken};
 use crate::gateway::ring::{Ear, Entry, Ring, Topics};
 use crate::message::{Class, Event, Fault, Offset};
@@ -77,6 +79,8 @@ pub struct Room {
     ring: Ring,
     states: BTreeMap<Arc<str>, Entry>,
     topics: Topics,
+    /// The states for those who only look.
+    view: watch::Sender<Option<Arc<Snapshot>>>,
     /// Last sequence seen of each subject, to notice holes in the live traffic.
     subjects: BTreeMap<(bool, Arc<str>), u64>,
     head: Offset,
@@ -93,6 +97,7 @@ impl Room {
         lobby: Arc<Lobby>,
         settings: config::Events,
         metrics: Arc<DialectMetrics>,
+        view: watch::Sender<Option<Arc<Snapshot>>>,
     ) -> Self {
         let ring = Ring::new(settings.replay, settings.memory);
         Self {
@@ -107,6 +112,7 @@ impl Room {
             ring,
             states: BTreeMap::new(),
             topics: Topics::default(),
+            view,
             subjects: BTreeMap::new(),
             head: Offset::default(),
             known: Offset::default(),
@@ -244,7 +250,22 @@ impl Room {
             }
             self.subjects.clear();
         }
+        self.show();
         Ok(live)
+    }
+
+    /// Lets those who look see the states as they are now.
+    fn show(&self) {
+        if self.key.dialect.looks() {
+            let states = self.states.iter();
+            let snapshot = Snapshot {
+                states: states
+                    .map(|(topic, entry)| (topic.clone(), entry.event.clone()))
+                    .collect(),
+                head: self.head.state_seq,
+            };
+            self.view.send_replace(Some(Arc::new(snapshot)));
+        }
     }
 
     async fn read(&self, class: Class, since: Since, up_to: u64) -> Result<Vec<Stored>, Fault> {
@@ -348,6 +369,7 @@ impl Room {
         let mut packets: Vec<(usize, Packet, Kind)> = Vec::with_capacity(fresh.len() * self.ears.len());
         let mut times = Vec::with_capacity(fresh.len());
         let mut spans = Vec::new();
+        let mut stated = false;
         for stored in fresh {
             times.push(stored.time);
             if let Some(span) = DeliverSpan::start(stored.traceparent.as_deref()) {
@@ -357,8 +379,12 @@ impl Room {
             let event = self.event(stored);
             let kind = match event.class {
                 Class::Event => Kind::Event,
-                Class::State => Kind::State(self.topics.number(&event.topic)),
+                Class::State if self.key.dialect.conflates(&event.topic) => {
+                    Kind::State(self.topics.number(&event.topic))
+                }
+                Class::State => Kind::Own,
             };
+            stated |= event.class == Class::State;
             let entry = match event.class {
                 Class::Event => self.ring.push(event),
                 Class::State => {
@@ -373,6 +399,9 @@ impl Room {
                     packets.push((at, packet, kind));
                 }
             }
+        }
+        if stated {
+            self.show();
         }
         self.metrics.encoded(started);
         let mut sent = 0;
@@ -522,11 +551,28 @@ impl Room {
         let recovered = joining.since.map(|_| resume.is_some());
         let mut frames = Vec::new();
         let state_after = resume.map_or(0, |since| since.state_seq);
-        for entry in self.states.values_mut() {
-            let tombstone = entry.event.body.is_empty();
-            if entry.event.seq > state_after && !(resume.is_none() && tombstone) {
-                frames.extend(entry.frame(ear));
-            }
+        let past = match resume {
+            Some(_) => ear,
+            None => Ear {
+                encoding: ear.dialect.newcomer(ear.encoding),
+                ..ear
+            },
+        };
+        let known = |entry: &Entry| Known {
+            topic: entry.event.topic.clone(),
+            seq: entry.event.seq,
+            gone: entry.event.body.is_empty(),
+        };
+        let given = self.states.values();
+        let given = given.filter(|entry| entry.event.seq > state_after);
+        let mut given: Vec<Known> = given.map(known).collect();
+        if resume.is_none() {
+            self.key.dialect.arrange(&mut given);
+            given.retain(|known| !known.gone);
+        }
+        for known in given {
+            let entry = self.states.get_mut(&known.topic);
+            frames.extend(entry.and_then(|entry| entry.frame(past)));
         }
         if let Some(since) = resume {
             // what was missed comes as it would have come live, and its bytes are shared with everybody
@@ -546,7 +592,7 @@ impl Room {
             frames.extend(
                 self.ring
                     .last(self.settings.replay)
-                    .filter_map(|entry| entry.frame(ear)),
+                    .filter_map(|entry| entry.frame(past)),
             );
             let mut replay = Vec::new();
             ear.dialect.replay(now, ear.encoding, &frames, &mut replay);

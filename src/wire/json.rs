@@ -8,9 +8,11 @@
 //! A document is an object or an array. A bare scalar is refused: nothing marks where a number ends.
 
 mod documents;
+mod members;
 mod text;
 
 pub use documents::Documents;
+pub use members::{Member, Members};
 
 /// Deepest nesting of a document. Parsers behind us recurse; serde_json stops at the same depth.
 pub const MAX_DEPTH: u8 = 127;

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use causeway::dialect::view::{Known, Merge, States, View};
 use causeway::dialect::{Dialect, Fate, Frame, Notice, Opening, Routes, Session, Step, Transport, Welcome};
 use causeway::message::{
     Answer, Body, CallId, Class, Close, Code, Event, Fault, Nanos, Now, Offset, Reply, Space,
@@ -21,6 +24,10 @@ pub(crate) struct Stage {
     now: Now,
     seq: u64,
     history: Vec<Frame>,
+    /// What sessions that look are shown.
+    states: States,
+    running: Vec<String>,
+    gone: Vec<String>,
 }
 
 impl Stage {
@@ -52,6 +59,9 @@ impl Stage {
             },
             seq: 0,
             history: Vec::new(),
+            states: States::new(),
+            running: Vec::new(),
+            gone: Vec::new(),
         }
     }
 
@@ -76,7 +86,7 @@ impl Stage {
     pub(crate) fn receive(&mut self, frame: Frame) -> Vec<String> {
         let mut out = Vec::new();
         let result = self.session.receive(self.now, frame, &mut out);
-        let mut lines: Vec<_> = out.iter().map(written).collect();
+        let mut lines = self.performed(out);
         if let Err(offence) = result {
             lines.push(match offence.fate {
                 Fate::Continue => format!("! {}", offence.code),
@@ -84,6 +94,32 @@ impl Stage {
             });
         }
         lines
+    }
+
+    /// The steps in transcript lines; a look is answered at once.
+    fn performed(&mut self, mut steps: Vec<Step>) -> Vec<String> {
+        let mut lines = Vec::new();
+        while !steps.is_empty() {
+            let mut next = Vec::new();
+            for step in steps {
+                lines.push(written(&step));
+                if matches!(step, Step::Look) {
+                    self.look(|session, now, view| session.seen(now, view, &mut next));
+                }
+            }
+            steps = next;
+        }
+        lines
+    }
+
+    fn look(&mut self, then: impl FnOnce(&mut dyn Session, Now, &View)) {
+        let view = View {
+            states: &self.states,
+            running: &|service| self.running.iter().any(|known| known == service),
+            present: &|session| self.gone.iter().all(|known| known != session),
+            settings: &|| Bytes::from_static(b"{\"axes\":false}"),
+        };
+        then(self.session.as_mut(), self.now, &view);
     }
 
     /// An arbitrary answer, for noise.
@@ -123,15 +159,37 @@ impl Stage {
             }
             "event" | "state" => {
                 let event = self.event(verb, rest)?;
+                if event.class == Class::State {
+                    self.states.insert(event.topic.clone(), event.clone());
+                }
                 let frame = self.dialect.encode(self.session.encoding(), &event);
                 out.extend(frame.map(Step::Send));
             }
             "history" => {
                 let (class, rest) = rest.split_once(' ').ok_or("history of what?")?;
                 let event = self.event(class, rest)?;
-                self.history
-                    .extend(self.dialect.encode(self.session.encoding(), &event));
+                let encoding = self.dialect.newcomer(self.session.encoding());
+                self.history.extend(self.dialect.encode(encoding, &event));
             }
+            "newcomer" => {
+                let given = self.states.iter();
+                let known = |(topic, event): (&Arc<str>, &Event)| Known {
+                    topic: topic.clone(),
+                    seq: event.seq,
+                    gone: event.body.is_empty(),
+                };
+                let mut given: Vec<Known> = given.map(known).collect();
+                self.dialect.arrange(&mut given);
+                given.retain(|known| !known.gone);
+                let encoding = self.dialect.newcomer(self.session.encoding());
+                let frames = given
+                    .iter()
+                    .filter_map(|known| self.dialect.encode(encoding, &self.states[&known.topic]));
+                out.extend(frames.map(Step::Send));
+            }
+            "running" => self.running = rest.split_whitespace().map(str::to_owned).collect(),
+            "gone" => self.gone.push(rest.to_owned()),
+            "left" => self.look(|session, now, view| session.left(now, view, &mut out)),
             "replay" => {
                 let mut frames = Vec::new();
                 self.dialect
@@ -156,7 +214,7 @@ impl Stage {
             }
             _ => return Err(format!("the bus does not say `{verb}`")),
         }
-        Ok(out.iter().map(written).collect())
+        Ok(self.performed(out))
     }
 
     fn greeting(&self, words: &str) -> Welcome {
@@ -272,6 +330,27 @@ fn written(step: &Step) -> String {
                 line += &format!(" traceparent={parent}");
             }
             format!("{line} {}", shown(&command.body))
+        }
+        Step::Look => "^ look".to_owned(),
+        Step::Merge(Merge {
+            topic,
+            keys,
+            said,
+            voided_by,
+            gather,
+        }) => {
+            let mut line = format!("^ merge {topic}");
+            if *gather {
+                line += " gather";
+            }
+            if let Some(topic) = voided_by {
+                line += &format!(" voided_by={topic}");
+            }
+            line += &format!(" {}", String::from_utf8_lossy(keys));
+            if !said.is_empty() {
+                line += &format!(" said={}", String::from_utf8_lossy(said));
+            }
+            line
         }
         Step::Cancel(id) => format!("^ cancel #{}", id.0),
         Step::Append(append) => {

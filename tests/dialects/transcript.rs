@@ -12,6 +12,9 @@
 //! v replay        the newcomer is given that history
 //! v welcome [recovered=true|false] [history=false]
 //! v notice degraded|restored|gap|unconfirmed …
+//! v newcomer      a newcomer is given the states that `v state` left
+//! v running cad   these services run, for sessions that look
+//! v gone <id>     this session is no longer connected; `v left`: this one
 //! v close 1001    the gateway is about to close: farewell
 //! @ +25s          time passes
 //! ^ …             expected: the bus hears

@@ -13,7 +13,7 @@ import urllib.request
 PATIENCE = 30
 BIN = os.path.abspath(os.environ.get("CAUSEWAY_BIN", "target/debug/causeway"))
 PATH = os.environ["PATH"] + ":/usr/local/sbin:/usr/sbin:/sbin"
-LEGACY = ("cad", "assistant", "scripting")
+LEGACY = ("assistant", "scripting")
 
 
 def free_port() -> int:
@@ -67,7 +67,7 @@ class Gateway:
 
     def __init__(self, broker: Broker, folder: pathlib.Path, **settings: str):
         folder.mkdir()
-        self.port, self.ops, self.voice = free_port(), free_port(), free_port()
+        self.port, self.ops, self.voice, self.cad = (free_port() for _ in range(4))
         self.folder, self.log = folder, folder / "log"
         self.env = {key: value for key, value in os.environ.items() if not key.startswith("GW_")}
         self.env |= {
@@ -75,6 +75,7 @@ class Gateway:
             "GW_GATEWAY_PORT": str(self.port),
             "GW_OPS_PORT": str(self.ops),
             "GW_VOICE_PORT": str(self.voice),
+            "GW_CAD_PORT": str(self.cad),
             "GW_LOG_LEVEL": "info",
         }
         # ports of dialects not under test would collide with a gateway that runs beside the tests

@@ -1,0 +1,426 @@
+//! One CAD client: what it says becomes steps, what it asks is answered from the state at hand.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::dialect::cad::{
+    ANIMATION, CURRENT, EXACT, MODEL, PAGE, RELATIVE_TIME, RESPONSE, STATUS, UI, WORKER,
+};
+use crate::dialect::view::{Merge, Merged, View};
+use crate::dialect::{Append, Encoding, Fate, Frame, Notice, Offence, Opening, Routes, Session, Step};
+use crate::message::{Answer, Body, CallId, Class, Close, Code, Command, Now, Reply};
+use crate::wire::json::Members;
+
+/// How a measurement worker introduces itself; anything else after `L:` is a page.
+const LISTENER: &[u8] = b"Python listener";
+/// After something was sent to the pages, all of them report; only later reports come from a user's hand.
+const SETTLE: u64 = 3_000_000_000;
+/// The service that measures.
+const MEASURES: &str = "cad";
+
+/// Who it is, by what it said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Unknown,
+    Script,
+    Page,
+    Worker,
+}
+
+/// What is to be done with the state that was asked for.
+enum Want {
+    Status,
+    Config,
+    /// Exact shapes came.
+    Backend(Bytes),
+    /// A page came.
+    Arrival,
+    /// A page's report: a JSON object.
+    Report(Bytes),
+}
+
+/// One connection.
+pub(super) struct Client {
+    session: Arc<str>,
+    routes: Arc<Routes>,
+    role: Role,
+    wants: VecDeque<Want>,
+    calls: u64,
+    /// When this page last said that it is the one touched last.
+    claimed: Option<Duration>,
+}
+
+/// The answer to `C:"status"`, also how a worker hears of a report.
+pub(super) fn status(text: &str) -> String {
+    format!(r#"{{"command":"status","text":{text}}}"#)
+}
+
+fn broken(code: &'static str, reason: &'static str) -> Offence {
+    Offence {
+        code,
+        fate: Fate::Close(Close::new(1007, reason)),
+    }
+}
+
+/// The originals say nothing, so nothing is said.
+fn ignored(code: &'static str) -> Offence {
+    Offence {
+        code,
+        fate: Fate::Continue,
+    }
+}
+
+fn state(topic: &str, bytes: Bytes) -> Step {
+    Step::Append(Append {
+        class: Class::State,
+        topic: topic.to_owned(),
+        body: Body::json(bytes),
+    })
+}
+
+fn event(topic: &str, bytes: Bytes) -> Step {
+    Step::Append(Append {
+        class: Class::Event,
+        topic: topic.to_owned(),
+        body: Body::json(bytes),
+    })
+}
+
+/// Two members of an object, by name; an error when it is no JSON object.
+fn two(payload: &[u8], names: [&str; 2]) -> Result<[Option<Range<usize>>; 2], Offence> {
+    let mut found = [None, None];
+    let mut members = Members::new(payload);
+    for member in members.by_ref() {
+        let name = &payload[member.name];
+        if let Some(at) = names.iter().position(|known| known.as_bytes() == name) {
+            found[at] = Some(member.value);
+        }
+    }
+    if members.whole() {
+        Ok(found)
+    } else {
+        Err(broken("bad_json", "the payload is no JSON object"))
+    }
+}
+
+/// The bytes of a member that was found, empty when it was not.
+fn of(payload: &[u8], range: Option<&Range<usize>>) -> Bytes {
+    range.map_or_else(Bytes::new, |range| {
+        Bytes::copy_from_slice(&payload[range.clone()])
+    })
+}
+
+fn is_object(payload: &[u8], range: Option<&Range<usize>>) -> bool {
+    range.is_some_and(|range| payload[range.start] == b'{')
+}
+
+impl Client {
+    pub(super) fn new(opening: Opening) -> Self {
+        Self {
+            session: opening.session,
+            routes: opening.routes,
+            role: Role::Unknown,
+            wants: VecDeque::new(),
+            calls: 0,
+            claimed: None,
+        }
+    }
+
+    fn look(&mut self, want: Want, out: &mut Vec<Step>) {
+        self.wants.push_back(want);
+        out.push(Step::Look);
+    }
+
+    fn command(&mut self, payload: Bytes, out: &mut Vec<Step>) -> Result<(), Offence> {
+        let trimmed = payload.trim_ascii();
+        match trimmed {
+            b"\"status\"" => self.look(Want::Status, out),
+            b"\"config\"" => self.look(Want::Config, out),
+            // its sender would wait for ever
+            [b'"', ..] => return Err(broken("unknown_request", "C: knows status and config")),
+            _ => {
+                let [kind, _] = two(&payload, ["type", ""])?;
+                match kind.map(|kind| &payload[kind]) {
+                    Some(b"\"set_relative_time\"") => out.push(state(RELATIVE_TIME, payload)),
+                    Some(b"\"screenshot\"") => self.screenshot(payload, out),
+                    _ => return Err(ignored("unknown_type")),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn screenshot(&mut self, payload: Bytes, out: &mut Vec<Step>) {
+        let Some(service) = self.routes.service("screenshot") else {
+            return;
+        };
+        self.calls += 1;
+        out.push(Step::Call(Command {
+            id: CallId(self.calls),
+            service,
+            action: "screenshot".to_owned(),
+            body: Body::json(payload),
+            correlation: None,
+            traceparent: None,
+        }));
+    }
+
+    fn data(payload: Bytes, out: &mut Vec<Step>) -> Result<(), Offence> {
+        let [kind, _] = two(&payload, ["type", ""])?;
+        let topic = match kind.map(|kind| &payload[kind]) {
+            Some(b"\"data\"") => MODEL,
+            Some(b"\"animation\"") => ANIMATION,
+            Some(b"\"clear\"") => {
+                out.push(state(MODEL, Bytes::new()));
+                return Ok(());
+            }
+            _ => return Err(ignored("unknown_type")),
+        };
+        out.push(state(topic, payload));
+        Ok(())
+    }
+
+    fn settings(payload: Bytes, out: &mut Vec<Step>) -> Result<(), Offence> {
+        let [kind, config] = two(&payload, ["type", "config"])?;
+        let ui = kind.is_some_and(|kind| &payload[kind] == b"\"ui\"");
+        if !ui || !is_object(&payload, config.as_ref()) {
+            return Err(ignored("unknown_type"));
+        }
+        out.push(Step::Merge(Merge {
+            topic: UI,
+            keys: of(&payload, config.as_ref()),
+            said: payload,
+            voided_by: Some(MODEL),
+            gather: false,
+        }));
+        Ok(())
+    }
+
+    fn exact(&mut self, payload: Bytes, out: &mut Vec<Step>) -> Result<(), Offence> {
+        let [model, _] = two(&payload, ["model", ""])?;
+        if model.is_none() {
+            return Err(broken("no_model", "B: carries an object with a model"));
+        }
+        self.look(Want::Backend(payload), out);
+        Ok(())
+    }
+
+    fn report(&mut self, payload: &Bytes, out: &mut Vec<Step>) -> Result<(), Offence> {
+        let [command, text] = two(payload, ["command", "text"])?;
+        let Some(said) = text.as_ref() else {
+            return Err(broken("no_text", "U: carries an object with command and text"));
+        };
+        match command.map(|command| &payload[command]) {
+            Some(b"\"log\"") => out.push(event("log", of(payload, Some(said)))),
+            Some(b"\"screenshot\"") => out.push(event("screenshot", of(payload, Some(said)))),
+            Some(b"\"started\"") => {}
+            Some(_) if is_object(payload, Some(said)) => {
+                let want = Want::Report(of(payload, Some(said)));
+                self.look(want, out);
+            }
+            _ => return Err(ignored("unknown_command")),
+        }
+        Ok(())
+    }
+
+    /// Whose page was touched last, as far as it is still there.
+    fn current(view: &View) -> Option<String> {
+        let page = view.value(CURRENT)?;
+        let session = Members::find(&page.body.bytes, "session")?;
+        let text = std::str::from_utf8(&page.body.bytes[session]).ok()?;
+        let session = text.trim_matches('"');
+        (view.present)(session).then(|| session.to_owned())
+    }
+
+    fn claim(&mut self, now: Now, out: &mut Vec<Step>) {
+        self.claimed = Some(now.mono);
+        out.push(state(
+            CURRENT,
+            format!(r#"{{"session":"{}"}}"#, self.session).into(),
+        ));
+    }
+
+    /// Whether this page's report is from a user's hand, or the page is the one that counts anyway.
+    fn counts(&mut self, now: Now, view: &View, out: &mut Vec<Step>) -> bool {
+        match Self::current(view) {
+            Some(current) if *current == *self.session => true,
+            Some(_) => {
+                let recent = |at: Duration| now.mono.saturating_sub(at) < Duration::from_secs(2);
+                let sent = [MODEL, UI, ANIMATION, RELATIVE_TIME]
+                    .into_iter()
+                    .filter_map(|topic| view.states.get(topic))
+                    .map(|event| event.time)
+                    .max()
+                    .unwrap_or(0);
+                if self.claimed.is_some_and(recent) {
+                    return true;
+                }
+                let touched = now.unix.saturating_sub(sent) > SETTLE;
+                if touched {
+                    self.claim(now, out);
+                }
+                touched
+            }
+            None => {
+                self.claim(now, out);
+                true
+            }
+        }
+    }
+
+    fn answer(text: String, out: &mut Vec<Step>) {
+        out.push(Step::Send(Frame::Binary(text.into())));
+    }
+
+    fn config(view: &View) -> String {
+        let settings = (view.settings)();
+        let text = String::from_utf8_lossy(&settings);
+        let inside = text.trim().trim_start_matches('{').trim_end_matches('}');
+        let comma = if inside.trim().is_empty() { "" } else { "," };
+        let splash = !view.states.contains_key(MODEL);
+        format!(r#"{{{inside}{comma}"_splash":{splash}}}"#)
+    }
+}
+
+impl Session for Client {
+    fn encoding(&self) -> Encoding {
+        if self.role == Role::Worker { WORKER } else { PAGE }
+    }
+
+    fn joined(&self) -> bool {
+        // scripts come for one message and get no events
+        matches!(self.role, Role::Page | Role::Worker)
+    }
+
+    fn receive(&mut self, _now: Now, frame: Frame, out: &mut Vec<Step>) -> Result<(), Offence> {
+        if let Frame::Binary(bytes) = &frame
+            && std::str::from_utf8(bytes).is_err()
+        {
+            return Err(broken("bad_utf8", "the message is not UTF-8"));
+        }
+        let bytes = frame.bytes();
+        let start = bytes
+            .iter()
+            .enumerate()
+            .filter(|(_, byte)| !matches!(byte, 0x80..=0xbf))
+            .map(|(at, _)| at)
+            .take(3)
+            .nth(2)
+            .unwrap_or(bytes.len());
+        let Some(&letter) = bytes.first().filter(|_| bytes.len() > 1) else {
+            return Err(broken(
+                "too_short",
+                "a message is a letter, a colon and a payload",
+            ));
+        };
+        let payload = bytes.slice(start..);
+        if self.role == Role::Unknown && matches!(letter, b'C' | b'D' | b'S' | b'B' | b'R') {
+            self.role = Role::Script;
+        }
+        match letter {
+            b'C' => self.command(payload, out),
+            b'D' => Self::data(payload, out),
+            b'S' => Self::settings(payload, out),
+            b'B' => self.exact(payload, out),
+            b'R' => {
+                out.push(event(RESPONSE, payload));
+                Ok(())
+            }
+            b'L' if payload.trim_ascii() == LISTENER => {
+                self.role = Role::Worker;
+                Ok(())
+            }
+            b'L' => {
+                self.role = Role::Page;
+                self.look(Want::Arrival, out);
+                Ok(())
+            }
+            b'U' => {
+                if self.role != Role::Worker {
+                    self.role = Role::Page;
+                }
+                self.report(&payload, out)
+            }
+            _ => Err(ignored("unknown_prefix")),
+        }
+    }
+
+    fn seen(&mut self, now: Now, view: &View, out: &mut Vec<Step>) {
+        let Some(want) = self.wants.pop_front() else {
+            return;
+        };
+        match want {
+            Want::Status => {
+                let body = view.value(STATUS).map(|event| &event.body.bytes[..]);
+                let text = match body.map(|body| (Merged::read(body), std::str::from_utf8(body))) {
+                    Some((Some(held), _)) => held.merged.get(),
+                    Some((None, Ok(text))) => text,
+                    _ => "{}",
+                };
+                Self::answer(status(text), out);
+            }
+            Want::Config => Self::answer(Self::config(view), out),
+            Want::Backend(shapes) => {
+                let text = if (view.running)(MEASURES) {
+                    r#"{"ok":true}"#
+                } else {
+                    r#"{"ok":false,"reason":"no_backend"}"#
+                };
+                // answered before it is stored: the script waits
+                Self::answer(text.to_owned(), out);
+                out.push(state(EXACT, shapes));
+            }
+            Want::Arrival => {
+                if Self::current(view).is_none() {
+                    self.claim(now, out);
+                }
+            }
+            Want::Report(keys) => {
+                if self.counts(now, view, out) {
+                    out.push(Step::Merge(Merge {
+                        topic: STATUS,
+                        keys,
+                        said: Bytes::new(),
+                        voided_by: None,
+                        gather: true,
+                    }));
+                }
+            }
+        }
+    }
+
+    fn left(&mut self, _now: Now, view: &View, out: &mut Vec<Step>) {
+        if self.role == Role::Page && Self::current(view).is_some_and(|page| *page == *self.session) {
+            out.push(state(CURRENT, Bytes::new()));
+        }
+    }
+
+    fn reply(&mut self, _now: Now, reply: Reply, out: &mut Vec<Step>) {
+        // the script has no ear for it; people read the log
+        if let Answer::Failed(fault) = reply.answer {
+            let text = match fault.code {
+                Code::NoWorker | Code::UnknownAction => "no page is open in this space: open /viewer",
+                _ => &fault.text,
+            };
+            let text = serde_json::Value::from(format!("screenshot: {text}"));
+            out.push(event("log", text.to_string().into()));
+        }
+    }
+
+    fn notice(&mut self, _now: Now, notice: &Notice, out: &mut Vec<Step>) {
+        if let Notice::NotConfirmed(what) = notice
+            && self.role == Role::Script
+        {
+            let reason = what.clone().into();
+            out.push(Step::Close(Close { code: 1013, reason }));
+        }
+    }
+
+    fn may_ping(&self) -> bool {
+        self.joined()
+    }
+}

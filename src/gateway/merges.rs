@@ -1,0 +1,138 @@
+//! Changes of merged states: read, merge, store if nobody else was faster, and a storm becomes a few of them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tracing::debug;
+
+use crate::bus::{Fact, Since, Unstored};
+use crate::dialect::view::{Merge, gathered, merged};
+use crate::gateway::Gateway;
+use crate::gateway::lobby::Key;
+use crate::message::{Body, Class, Code, Fault};
+use crate::telemetry::clock;
+
+/// At most 30 updates a second of one topic.
+const GAP: Duration = Duration::from_millis(34);
+/// How often somebody else may be faster.
+const TRIES: usize = 5;
+
+/// Keys on their way, by space and topic. An entry without keys: its task still runs.
+#[derive(Default)]
+pub struct Merges {
+    gathering: Mutex<HashMap<(Key, &'static str), Option<Merge>>>,
+}
+
+impl Gateway {
+    /// Stores a merge, or gathers it with others where it allows that.
+    ///
+    /// # Errors
+    /// As an append; `busy` when others were faster each time. What is gathered is only logged.
+    pub async fn merge(self: &Arc<Self>, key: &Key, merge: Merge, from: &str) -> Result<(), Fault> {
+        if !merge.gather {
+            return self.store_merge(key, &merge, from).await;
+        }
+        let slot = (key.clone(), merge.topic);
+        {
+            let mut gathering = self.merges.gathering.lock();
+            if let Some(waiting) = gathering.get_mut(&slot) {
+                *waiting = Some(match waiting.take() {
+                    Some(earlier) => Merge {
+                        keys: gathered(&earlier.keys, &merge.keys).unwrap_or(earlier.keys),
+                        ..merge
+                    },
+                    None => merge,
+                });
+                return Ok(());
+            }
+            gathering.insert(slot.clone(), Some(merge));
+        }
+        let (gateway, from) = (self.clone(), from.to_owned());
+        self.tasks.spawn(async move { gateway.gather(slot, &from).await });
+        Ok(())
+    }
+
+    async fn gather(self: Arc<Self>, slot: (Key, &'static str), from: &str) {
+        loop {
+            let merge = {
+                let mut gathering = self.merges.gathering.lock();
+                match gathering.get_mut(&slot).and_then(Option::take) {
+                    Some(merge) => merge,
+                    None => {
+                        gathering.remove(&slot);
+                        return;
+                    }
+                }
+            };
+            if let Err(fault) = self.store_merge(&slot.0, &merge, from).await {
+                debug!(room = %slot.0, topic = slot.1, %fault, "a report was not stored");
+            }
+            tokio::time::sleep(GAP).await;
+        }
+    }
+
+    async fn store_merge(&self, key: &Key, merge: &Merge, from: &str) -> Result<(), Fault> {
+        let history = self.config.events.history;
+        let snapshot = self.look(key).await;
+        let value = |topic: &str| snapshot.states.get(topic);
+        let mut seq = value(merge.topic).map_or(0, |event| event.seq);
+        let mut before = value(merge.topic).map(|event| event.body.bytes.clone());
+        let mut void = merge.voided_by.and_then(value).map_or(0, |event| event.seq);
+        let mut seen = snapshot.head;
+        for _ in 0..=TRIES {
+            let held = before.as_deref().filter(|_| seq >= void);
+            let Some(body) = merged(held, &merge.keys, &merge.said) else {
+                return Err(Fault::new(
+                    Code::Invalid,
+                    "what is to be merged is no JSON object",
+                ));
+            };
+            let fact = Fact {
+                class: Class::State,
+                space: key.space.clone(),
+                dialect: key.dialect.name().into(),
+                topic: merge.topic.to_owned(),
+                body: Body::json(body),
+                time: clock::unix(),
+                from: Some(from.to_owned()),
+                id: None,
+                expected: history.then_some(seq),
+                traceparent: None,
+            };
+            match self.bus.append_promptly(fact).await {
+                Ok(stored) => {
+                    self.lobby.wrote(key, stored);
+                    return Ok(());
+                }
+                Err(Unstored::Fault(fault)) => return Err(fault),
+                Err(Unstored::Conflict) => {}
+            }
+            // somebody else wrote it: what happened since the last look
+            let last = self.bus.tail(Class::State).await?.last_seq;
+            let (dialect, memory) = (key.dialect.name(), self.config.events.memory);
+            let newer = self
+                .bus
+                .read(
+                    Class::State,
+                    &key.space,
+                    dialect,
+                    Since::After(seen),
+                    last,
+                    memory,
+                )
+                .await?;
+            for stored in newer {
+                if *stored.topic == *merge.topic {
+                    seq = stored.seq;
+                    before = Some(stored.body.bytes);
+                } else if merge.voided_by == Some(&*stored.topic) {
+                    void = stored.seq;
+                }
+            }
+            seen = last;
+        }
+        Err(Unstored::Conflict.into())
+    }
+}

@@ -1,0 +1,181 @@
+"""CAD: scripts that open a connection for each message, pages that stay, models of any size, two gateways."""
+
+import asyncio
+import hashlib
+import json
+import socket as sockets
+
+import raw
+import websockets
+from viewer import Scripts, joined, model, page, until
+
+
+async def test_every_page_gets_models_byte_for_byte_in_order(gateway, space):
+    scripts = Scripts(gateway.cad, space)
+    async with page(gateway.cad, space) as one, page(gateway.cad, space) as two:
+        await joined(scripts, one, two)
+        sent = []
+        for number in range(10):
+            sent.append(model(f"m{number}"))
+            await scripts.tell("D", sent[-1])
+            sent.append(json.dumps({"type": "ui", "config": {"ticks": number}}).encode())
+            await scripts.tell("S", sent[-1])
+        for viewer in (one, two):
+            assert [(await viewer.text()).encode() for _ in sent] == sent
+
+
+async def test_a_script_is_answered_without_a_page(gateway, space):
+    scripts = Scripts(gateway.cad, space)
+    assert await scripts.status() == {}
+    config = await scripts.config()
+    assert config["_splash"] is True
+    assert config["reset_camera"] == "KEEP"
+    assert await scripts.exact({"model": {"parts": []}}) == {"ok": False, "reason": "no_backend"}
+    await scripts.tell("D", model("box"))
+    assert (await until(scripts.config, lambda config: not config["_splash"]))["_splash"] is False
+    await scripts.tell("D", {"type": "clear"})
+    assert (await scripts.config())["_splash"] is False
+
+
+async def test_a_late_page_is_given_what_is_shown(gateway, space):
+    scripts = Scripts(gateway.cad, space)
+    async with page(gateway.cad, space) as early:
+        await joined(scripts, early)
+        await scripts.tell("D", model("old"))
+        await scripts.tell("D", {"data": [], "type": "animation", "config": {"speed": 9}})
+        await scripts.tell("D", model("box"))
+        await scripts.tell("S", {"type": "ui", "config": {"axes": True, "ticks": 3}})
+        await scripts.tell("S", {"type": "ui", "config": {"axes": False}})
+        await scripts.tell("D", {"data": [], "type": "animation", "config": {"speed": 1}})
+        for _ in range(6):
+            await early.text()
+        async with page(gateway.cad, space) as late:
+            assert (await late.text()).encode() == model("box", reset_camera="reset")
+            assert await late.json() == {"type": "ui", "config": {"axes": False, "ticks": 3}}
+            assert (await late.json())["config"] == {"speed": 1}
+            await late.hears_nothing()
+        await scripts.tell("D", {"type": "clear"})
+        assert await early.json() == {"type": "clear"}
+        async with page(gateway.cad, space) as later:
+            await later.hears_nothing()
+
+
+async def test_status_is_what_the_page_touched_last_reports(gateway, space):
+    scripts = Scripts(gateway.cad, space)
+    async with page(gateway.cad, space) as one, page(gateway.cad, space) as two:
+        await one.report("status", {"axes": True, "zoom": 1})
+        await one.report("status", {"zoom": 2})
+        assert await until(scripts.status, lambda status: status.get("zoom") == 2) == {"axes": True, "zoom": 2}
+        # nothing was sent to the pages, so this is a hand
+        await two.report("status", {"zoom": 3})
+        assert await until(scripts.status, lambda status: status.get("zoom") == 3) == {"axes": True, "zoom": 3}
+        # all pages report after a model, the one touched last counts
+        await scripts.tell("D", model("box"))
+        for viewer in (one, two):
+            await viewer.text()
+        await one.report("status", {"zoom": 4})
+        await two.report("status", {"zoom": 5, "end": True})
+        assert (await until(scripts.status, lambda status: "end" in status))["zoom"] == 5
+    # nobody is left: whoever comes counts
+    async with page(gateway.cad, space) as three:
+        await three.text()
+        await three.report("status", {"zoom": 6})
+        await until(scripts.status, lambda status: status["zoom"] == 6)
+
+
+async def test_a_storm_of_reports_ends_in_the_last(gateway, broker, space):
+    scripts = Scripts(gateway.cad, space)
+    async with page(gateway.cad, space) as one:
+        for number in range(600):
+            await one.report("status", {"zoom": number, f"k{number % 50}": number})
+        status = await until(scripts.status, lambda status: status.get("zoom") == 599)
+        assert all(status[f"k{key}"] == 550 + key for key in range(50))
+
+
+async def test_a_large_model_arrives_whole_though_its_sender_is_gone(gateway, space):
+    big = model("big", padding=20 << 20)
+    assert len(big) > 20 << 20
+    wanted = hashlib.sha256(big).hexdigest()
+    async with page(gateway.cad, space) as slow, page(gateway.cad, space) as quick:
+        sender = Scripts(gateway.cad, space)
+        await joined(sender, slow, quick)
+        # closes 50 ms after the last byte left, whatever the gateway does
+        await sender.tell("D", big)
+        await sender.tell("S", {"type": "ui", "config": {"after": True}})
+        assert hashlib.sha256((await quick.text()).encode()).hexdigest() == wanted
+        assert (await quick.json())["config"] == {"after": True}
+        await asyncio.sleep(1)
+        assert hashlib.sha256((await slow.text()).encode()).hexdigest() == wanted
+        assert (await slow.json())["config"] == {"after": True}
+    async with page(gateway.cad, space) as late:
+        assert len(await late.text()) == len(big) + 1
+
+
+async def test_nothing_is_written_to_a_script_that_still_sends(own_gateway, space):
+    gateway = own_gateway(GW_WEBSOCKET_PING="300ms", GW_WEBSOCKET_PONG="300ms")
+    big = model("slow", padding=1 << 20)
+    async with page(gateway.cad, space) as viewer, raw.upgraded(gateway.cad, f"/s/{space}") as peer:
+        await joined(Scripts(gateway.cad, space), viewer)
+        message = raw.frame(2, b"D:" + big)
+        for start in range(0, len(message), 1 << 17):
+            await peer.send(message[start : start + (1 << 17)])
+            await asyncio.sleep(0.2)
+        assert (await viewer.text()).encode() == big
+        peer.writer.write_eof()
+        assert await peer.reader.read() == b"", "the gateway wrote to a script"
+
+
+async def test_two_gateways_and_a_restart_show_the_same(own_gateway, space):
+    one, two = own_gateway(), own_gateway()
+    first, second = Scripts(one.cad, space), Scripts(two.cad, space)
+    async with page(two.cad, space) as far:
+        await joined(first, far)
+        await first.tell("D", model("box"))
+        assert (await far.text()).encode() == model("box")
+        await until(second.config, lambda config: not config["_splash"])
+        await far.report("status", {"zoom": 7})
+        assert await until(first.status, lambda status: status.get("zoom") == 7) == {"zoom": 7}
+        await asyncio.gather(*(scripts.tell("S", {"type": "ui", "config": {f"k{n}": n}})
+                               for n, scripts in enumerate([first, second] * 3)))
+        for _ in range(6):
+            await far.text()
+    one.stop()
+    one.start()
+    assert (await first.config())["_splash"] is False
+    assert await first.status() == {"zoom": 7}
+    async with page(one.cad, space) as again:
+        assert (await again.text()).encode() == model("box", reset_camera="reset")
+        assert (await again.json())["config"] == {f"k{n}": n for n in range(6)}
+
+
+async def test_two_scripts_at_once_lose_no_answer(gateway, space):
+    async def loop(scripts):
+        for number in range(250):
+            answer = await (scripts.config() if number % 2 else scripts.status())
+            assert isinstance(answer, dict)
+
+    await asyncio.gather(*(loop(Scripts(gateway.cad, space)) for _ in range(2)))
+
+
+async def test_what_makes_no_sense_ends_with_a_reason(gateway, space):
+    for message in ("C:{nope", "", "C", "B:{}", b"D:{\"type\":\"data\",\"x\":\"\xff\"}"):
+        async with websockets.connect(f"ws://127.0.0.1:{gateway.cad}/s/{space}") as socket:
+            await socket.send(message)
+            try:
+                raise AssertionError(await socket.recv())
+            except websockets.ConnectionClosed as closed:
+                assert closed.rcvd.code == 1007
+                assert closed.rcvd.reason
+    # probes that connect and say nothing
+    for _ in range(3):
+        sockets.create_connection(("127.0.0.1", gateway.cad)).close()
+    assert await Scripts(gateway.cad, space).status() == {}
+
+
+async def test_a_foreign_page_is_refused(gateway, space):
+    url = f"ws://127.0.0.1:{gateway.cad}/s/{space}"
+    try:
+        async with websockets.connect(url, origin="https://elsewhere.example"):
+            raise AssertionError("a foreign page got in")
+    except websockets.InvalidStatus as refused:
+        assert refused.response.status_code == 403
