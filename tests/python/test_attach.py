@@ -1,0 +1,97 @@
+"""The workers to copy, run as the guide says: a client asks them, hears progress and events, and cancels."""
+
+import asyncio
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+from talk import client
+
+WORKERS = pathlib.Path(__file__).parents[2] / "deploy" / "workers"
+NODE_MODULES = os.environ.get("CAUSEWAY_NODE_MODULES", "")
+
+
+def commands():
+    yield pytest.param([sys.executable, str(WORKERS / "python" / "worker.py")], id="python")
+    # modules are looked up beside the program, so the JavaScript one runs as a copy beside them
+    missing = not (shutil.which("node") and NODE_MODULES and (pathlib.Path(NODE_MODULES) / "nats").is_dir())
+    reason = "set CAUSEWAY_NODE_MODULES to a node_modules that has nats"
+    yield pytest.param("javascript", id="javascript", marks=pytest.mark.skipif(missing, reason=reason))
+
+
+@pytest.fixture(params=commands())
+def greeter(request, broker, tmp_path):
+    """A worker as a process; ends with the code of a clean end."""
+    command = request.param
+    if command == "javascript":
+        copy = tmp_path / "worker.mjs"
+        copy.write_text((WORKERS / "javascript" / "worker.mjs").read_text())
+        (tmp_path / "node_modules").symlink_to(NODE_MODULES)
+        command = ["node", str(copy)]
+    environment = {**os.environ, "NATS_URL": broker.url}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
+    line = process.stdout.readline()
+    assert "greeter serves greet, count" in line
+    yield process
+    process.terminate()
+    assert process.wait(30) == 0
+
+
+@pytest.fixture
+def routed(own_gateway):
+    return own_gateway(GW_VOICE_ROUTES="greet=greeter,count=greeter")
+
+
+async def is_listed(gateway, service: str) -> None:
+    """Returns when the gateway's own list of services shows it."""
+    url = f"http://127.0.0.1:{gateway.port}/status.json"
+    while True:
+        answer = await asyncio.to_thread(urllib.request.urlopen, url, None, 5)
+        if service in [one["name"] for one in json.load(answer)["services"]]:
+            return
+        await asyncio.sleep(0.1)
+
+
+async def test_a_new_service_answers_a_client(greeter, routed, space):
+    await is_listed(routed, "greeter")
+    async with client(routed.events(space)) as one, client(routed.events(space)) as other:
+        answer = await one.ask("greet", {"name": "Ada"})
+        assert answer["data"] == {"command": "greet", "result": {"greeting": "Hello, Ada!"}}
+
+        answer = await one.ask("greet", {})
+        assert (answer["type"], answer["data"]["code"]) == ("error", "invalid")
+        assert "'name' is missing" in answer["data"]["message"]
+
+        # progress and result for the sender, the event for everybody
+        await one.send({"type": "count", "data": {"to": 2}})
+        frames = await one.frames(4)
+        said = [(frame["type"], frame["data"]) for frame in frames if frame["type"] != "counted"]
+        assert said == [
+            ("command_progress", {"command": "count", "progress": {"number": 1}}),
+            ("command_progress", {"command": "count", "progress": {"number": 2}}),
+            ("command_result", {"command": "count", "result": {"counted": 2}}),
+        ]
+        heard = await other.frame()
+        assert (heard["type"], heard["data"]) == ("counted", {"to": 2})
+
+
+async def test_a_client_that_leaves_stops_the_work(greeter, routed, broker, space):
+    import nats
+
+    bus = await nats.connect(broker.url)
+    cancels = await bus.subscribe(f"gw.v1.cmd.{space}.greeter.cancel")
+    await bus.flush()
+    async with client(routed.events(space)) as one, client(routed.events(space)) as other:
+        await one.send({"type": "count", "data": {"to": 1000}})
+        assert (await one.frame())["type"] == "command_progress"
+        await one.socket.close()
+        await cancels.next_msg(timeout=30)
+        # nothing was counted to the end, and the worker has room for the next
+        answer = await other.ask("greet", {"name": "Bo"})
+        assert answer["data"]["result"] == {"greeting": "Hello, Bo!"}
+    await bus.close()
