@@ -17,8 +17,10 @@ pub mod error;
 pub mod history;
 pub mod lease;
 pub mod live;
+pub mod observe;
 pub mod streams;
 pub mod supervise;
+pub mod survey;
 pub mod sys;
 
 mod inbox;
@@ -32,6 +34,7 @@ pub use counters::Counters;
 pub use error::BusError;
 pub use history::Since;
 pub use live::Live;
+pub use observe::Observe;
 pub use sys::{Sys, SysMessage};
 
 /// Whether the broker is reachable.

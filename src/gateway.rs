@@ -31,6 +31,7 @@ pub mod presence;
 pub mod probe;
 pub mod ring;
 pub mod room;
+pub mod survey;
 pub mod turn;
 pub mod watch;
 

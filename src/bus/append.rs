@@ -77,7 +77,10 @@ impl Bus {
     /// [`Unstored::Conflict`] when `expected` does not hold; else the fault, `bus_down` when it was never confirmed.
     pub async fn append(&self, fact: Fact) -> Result<u64, Unstored> {
         let parcel = Parcel::pack(&self.core, fact).await?;
-        parcel.store(&self.core).await
+        let start = Instant::now();
+        let stored = parcel.store(&self.core).await;
+        self.core.confirmed(start, &stored);
+        stored
     }
 
     /// Like [`Bus::append`], but says `bus_down`, "not confirmed", after two seconds, while the retries go on.
@@ -88,22 +91,39 @@ impl Bus {
     pub async fn append_promptly(&self, fact: Fact) -> Result<u64, Unstored> {
         let core = &self.core;
         let parcel = Parcel::pack(core, fact).await?;
+        let start = Instant::now();
         let once = parcel.attempt(core).await;
         if !matches!(once, Attempt::Again(_)) {
-            return once.ended();
+            let ended = once.ended();
+            core.confirmed(start, &ended);
+            return ended;
         }
+        Counters::add(&core.counters.repeated);
         let Ok(permit) = Arc::clone(&core.background).try_acquire_owned() else {
-            return parcel.store(core).await;
+            let stored = parcel.store(core).await;
+            core.confirmed(start, &stored);
+            return stored;
         };
         let core = Arc::clone(core);
         core.tasks.clone().spawn(async move {
-            if let Err(unstored) = parcel.store(&core).await {
+            let stored = parcel.store(&core).await;
+            core.confirmed(start, &stored);
+            if let Err(unstored) = stored {
                 let fault = Fault::from(unstored);
                 tracing::warn!(subject = parcel.subject, %fault, "an event was given up");
             }
             drop(permit);
         });
         Err(Unstored::Fault(unconfirmed()))
+    }
+}
+
+impl Core {
+    /// How long a fact took that was stored.
+    fn confirmed(&self, start: Instant, stored: &Result<u64, Unstored>) {
+        if let (Some(observer), Ok(_)) = (self.observer.get(), stored) {
+            observer.stored(start.elapsed());
+        }
     }
 }
 
@@ -190,6 +210,7 @@ impl Parcel {
                 Counters::add(&core.counters.unconfirmed);
                 return Err(Unstored::Fault(unconfirmed()));
             }
+            Counters::add(&core.counters.repeated);
         }
     }
 

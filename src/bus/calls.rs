@@ -73,6 +73,12 @@ impl Bus {
             end: start + *limit.unwrap_or(&commands.limit),
             due: start + commands.deadline,
             indexed: start,
+            sent: now,
+            start,
+            lane: core
+                .observer
+                .get()
+                .map(|observer| observer.lane(from.split_once('/').map_or(from, |(dialect, _)| dialect))),
             queue: None,
         };
         if !core.calls.insert(token, pending) {
@@ -133,7 +139,13 @@ impl Core {
         }
         let store = self.bodies.read().as_ref().map(|(_, store)| Arc::clone(store));
         match store {
-            Some(store) => Ok((Bytes::new(), Some(store.put(class, body).await?))),
+            Some(store) => {
+                let reference = store.put(class, body).await?;
+                if let Some(observer) = self.observer.get() {
+                    observer.large(true, body.bytes.len());
+                }
+                Ok((Bytes::new(), Some(reference)))
+            }
             None => Err(too_large(limit)),
         }
     }
@@ -148,6 +160,9 @@ impl Core {
             ));
         };
         let fetched = fetch.fetch(reference).await?;
+        if let Some(observer) = self.observer.get() {
+            observer.large(false, fetched.bytes.len());
+        }
         Ok(Body {
             content_type: fetched.content_type.or(body.content_type),
             bytes: fetched.bytes,
@@ -180,9 +195,11 @@ pub(super) fn answered(core: &Arc<Core>, token: u64, message: Message) {
     let large = header(message.headers.as_ref(), headers::BODY).is_some();
     match core.calls.arrive(token, message, large) {
         Arrival::Now(service, message) => {
+            let replied = replied(&message);
             let answer = core.decode(&service, message);
             if answer.is_final() {
                 if let Some(pending) = core.calls.remove(token) {
+                    core.measure(&pending, replied);
                     pending.finish(answer);
                 }
             } else {
@@ -204,12 +221,14 @@ pub(super) fn answered(core: &Arc<Core>, token: u64, message: Message) {
 async fn fetch_in_order(core: Arc<Core>, token: u64) {
     while let Some((service, message)) = core.calls.queued(token) {
         let reference = header(message.headers.as_ref(), headers::BODY).map(str::to_owned);
+        let replied = replied(&message);
         let mut answer = core.decode(&service, message);
         if let Some(reference) = reference {
             answer = core.resolve(answer, &reference).await;
         }
         if answer.is_final() {
             if let Some(pending) = core.calls.remove(token) {
+                core.measure(&pending, replied);
                 pending.finish(answer);
             }
             return;
@@ -218,7 +237,20 @@ async fn fetch_in_order(core: Arc<Core>, token: u64) {
     }
 }
 
+/// When the worker says it replied.
+fn replied(message: &Message) -> Option<Nanos> {
+    header(message.headers.as_ref(), headers::TIME)?.parse().ok()
+}
+
 impl Core {
+    fn measure(&self, pending: &Pending, replied: Option<Nanos>) {
+        if let (Some(observer), Some(lane)) = (self.observer.get(), pending.lane) {
+            // clocks of two machines: a reply from before its command took no time
+            let worker = replied.map(|at| Duration::from_nanos(at.saturating_sub(pending.sent)));
+            observer.answered(lane, pending.start.elapsed(), worker);
+        }
+    }
+
     fn decode(&self, service: &str, message: Message) -> Answer {
         if message.status == Some(StatusCode::NO_RESPONDERS) {
             return Answer::Failed(self.nobody(service));

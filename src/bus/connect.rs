@@ -1,6 +1,6 @@
 //! Connecting: two connections, every way to authenticate, and the handle the rest of the gateway holds.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions, Event, Message, ServerAddr};
@@ -16,7 +16,7 @@ use super::calls::Calls;
 use super::contract::{self, streams::Definition};
 use super::counters::Counters;
 use super::inbox::{Inbox, Token, Wire};
-use super::{BusError, Fetch, Link, Running, Store, calls, link};
+use super::{BusError, Fetch, Link, Observe, Running, Store, calls, link};
 use crate::config;
 
 /// The broker may come up this much later than we do.
@@ -58,6 +58,7 @@ pub(super) struct Core {
     pub(super) counters: Arc<Counters>,
     pub(super) bodies: RwLock<Option<Shelves>>,
     pub(super) running: RwLock<Option<Running>>,
+    pub(super) observer: OnceLock<Arc<dyn Observe>>,
     pub(super) background: Arc<Semaphore>,
     pub(super) tasks: TaskTracker,
     /// Held by whoever looks after a stream that vanished.
@@ -121,6 +122,7 @@ impl Bus {
             counters,
             bodies: RwLock::default(),
             running: RwLock::default(),
+            observer: OnceLock::new(),
             background: Arc::new(Semaphore::new(BACKGROUND)),
             tasks: TaskTracker::new(),
             repair: tokio::sync::Mutex::default(),

@@ -13,6 +13,8 @@ pub struct Counters {
     pub crowded: AtomicU64,
     /// Facts that were never confirmed.
     pub unconfirmed: AtomicU64,
+    /// Appends tried again.
+    pub repeated: AtomicU64,
     /// Times the broker client reported a full subscription; at least one message was dropped each time.
     pub overflow: AtomicU64,
 }

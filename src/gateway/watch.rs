@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use crate::bus::Link;
 use crate::dialect::Notice;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, survey};
 use crate::telemetry::ready::Readiness;
 
 /// Reads how often the supervised broker was restarted.
@@ -19,6 +19,8 @@ pub fn start(gateway: &Arc<Gateway>, readiness: &Arc<Readiness>, restarts: Optio
     tokio::spawn(link(gateway.clone(), readiness.clone()));
     tokio::spawn(services(gateway.clone()));
     tokio::spawn(counters(gateway.clone(), restarts));
+    gateway.bus.set_observer(survey::Timings::new(&gateway.metrics));
+    tokio::spawn(survey::run(gateway.clone()));
 }
 
 async fn link(gateway: Arc<Gateway>, readiness: Arc<Readiness>) {
@@ -78,7 +80,7 @@ async fn services(gateway: Arc<Gateway>) {
 /// What the bus and the supervisor count themselves, carried over to the metrics.
 async fn counters(gateway: Arc<Gateway>, restarts: Option<Restarts>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
-    let mut last = [0_u64; 4];
+    let mut last = [0_u64; 7];
     loop {
         tick.tick().await;
         let bus = gateway.bus.counters();
@@ -87,6 +89,9 @@ async fn counters(gateway: Arc<Gateway>, restarts: Option<Restarts>) {
             bus.foreign.load(Ordering::Relaxed),
             bus.unconfirmed.load(Ordering::Relaxed),
             restarts.as_ref().map_or(0, |restarts| restarts()),
+            bus.repeated.load(Ordering::Relaxed),
+            bus.overflow.load(Ordering::Relaxed),
+            bus.crowded.load(Ordering::Relaxed),
         ];
         let metrics = &gateway.metrics;
         let counters = [
@@ -94,6 +99,9 @@ async fn counters(gateway: Arc<Gateway>, restarts: Option<Restarts>) {
             &metrics.live_ignored,
             &metrics.publish_errors,
             &metrics.nats_restarts,
+            &metrics.append_retries,
+            &metrics.overflows,
+            &metrics.interim_dropped,
         ];
         for ((counter, now), last) in counters.iter().zip(now).zip(&mut last) {
             counter.inc_by(now.saturating_sub(*last));

@@ -1,23 +1,24 @@
 //! Every metric named once, with handles resolved at start.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{
-    Encoder, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
-};
+use prometheus::{Encoder, Histogram, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
 use crate::telemetry::metrics::dialect::Families;
 pub use crate::telemetry::metrics::dialect::{DialectMetrics, Dropped, Outcome, SlowActions, Stages};
 use crate::telemetry::metrics::make::Make;
+use crate::telemetry::metrics::services::Services;
+pub use crate::telemetry::metrics::services::Work;
+use crate::telemetry::metrics::streams::Streams;
+pub use crate::telemetry::metrics::streams::{Kept, STREAMS, Used};
 
 mod dialect;
 mod make;
-
-/// Services with a series of their own; names come from the bus, so their number must be bounded here.
-const MAX_SERVICES: usize = 64;
+mod services;
+mod streams;
 
 /// Connections and messages turned away before they belonged to a dialect's conversation.
 pub struct Rejected {
@@ -86,8 +87,12 @@ pub struct Metrics {
     pub large_bodies: Directions,
     /// Bytes of large bodies by direction.
     pub large_body_bytes: Directions,
-    service_instances: IntGaugeVec,
-    services: Mutex<BTreeSet<String>>,
+    /// Subscriptions found full; messages were lost each time.
+    pub overflows: IntCounter,
+    /// Interim answers dropped behind a large body.
+    pub interim_dropped: IntCounter,
+    services: Services,
+    streams: Streams,
 }
 
 impl Metrics {
@@ -153,12 +158,16 @@ impl Metrics {
                 "large_body_bytes_total",
                 "Bytes of bodies above the broker's payload limit.",
             ),
-            service_instances: make.gauges(
-                "service_instances",
-                "Running instances of a service.",
-                &["service"],
+            overflows: make.counter(
+                "bus_overflows_total",
+                "Subscriptions found full; messages were lost each time.",
             ),
-            services: Mutex::default(),
+            interim_dropped: make.counter(
+                "interim_replies_dropped_total",
+                "Interim answers dropped because a large one before them was still on its way.",
+            ),
+            services: Services::new(&make),
+            streams: Streams::new(&make),
             registry: registry.clone(),
         };
         for name in dialects {
@@ -181,22 +190,28 @@ impl Metrics {
     /// Sets how many instances of each service run; services seen before and missing now are at 0.
     /// Beyond 64 names the rest is counted as `other`.
     pub fn set_instances<'a>(&self, running: impl IntoIterator<Item = (&'a str, usize)>) {
-        let mut services = self.services.lock();
-        let mut now: BTreeMap<&str, i64> = BTreeMap::new();
-        for (name, count) in running {
-            let known = services.contains(name) || services.len() < MAX_SERVICES;
-            let label = if known { name } else { "other" };
-            if !services.contains(label) {
-                services.insert(label.to_owned());
-            }
-            *now.entry(label).or_default() += i64::try_from(count).unwrap_or(i64::MAX);
-        }
-        for name in services.iter() {
-            let count = now.get(name.as_str()).copied().unwrap_or_default();
-            self.service_instances
-                .with_label_values(&[name.as_str()])
-                .set(count);
-        }
+        self.services.set_instances(running);
+    }
+
+    /// Takes over what instances say they have done; one that said nothing keeps its series while it is `running`
+    /// (service, instance).
+    pub fn set_work(&self, reports: Vec<Work>, running: impl Fn(&str, &str) -> bool) {
+        self.services.set_work(reports, running);
+    }
+
+    /// Sets what a stream holds.
+    pub fn set_stream(&self, stream: &str, state: Kept) {
+        self.streams.set(stream, state);
+    }
+
+    /// Sets what JetStream uses.
+    pub fn set_jetstream(&self, state: Used) {
+        self.streams.set_jetstream(state);
+    }
+
+    /// The broker did not answer a question about itself.
+    pub fn survey_failed(&self) {
+        self.streams.failed();
     }
 
     /// Everything in the text format that monitoring systems read.
@@ -241,6 +256,7 @@ impl Directions {
 mod tests {
     use super::*;
     use crate::message::Code;
+    use crate::telemetry::metrics::services::MAX_SERVICES;
 
     #[test]
     fn idle_series_are_there_at_zero() {

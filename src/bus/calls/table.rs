@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::super::Replies;
-use crate::message::{Answer, CallId, Code, Fault, Space};
+use crate::message::{Answer, CallId, Code, Fault, Nanos, Space};
 
 /// Answers of one call that may wait behind a large body.
 const QUEUE: usize = 64;
@@ -39,6 +39,12 @@ pub(crate) struct Pending {
     pub(super) due: Instant,
     /// Where the deadline index has it; at or before `due`.
     pub(super) indexed: Instant,
+    /// When it was sent, by the clock its worker has too.
+    pub(super) sent: Nanos,
+    /// When it was sent.
+    pub(super) start: Instant,
+    /// Where its times are counted; `None` when nobody counts.
+    pub(super) lane: Option<u8>,
     /// Answers behind a large body; `Some` while a task fetches.
     pub(super) queue: Option<VecDeque<Message>>,
 }

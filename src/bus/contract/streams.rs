@@ -14,6 +14,9 @@ pub const STATE: &str = "GW_STATE";
 /// Who holds a stateful service.
 pub const LEASES: &str = "GW_LEASES";
 
+/// All of them.
+pub const NAMES: [&str; 3] = [EVENTS, STATE, LEASES];
+
 /// The stream of a class.
 #[must_use]
 pub const fn of(class: Class) -> &'static str {

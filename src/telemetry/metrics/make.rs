@@ -2,7 +2,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry,
 };
 
 /// From 0.1 ms, since a hop over NATS takes less than a client library's usual first bucket.
@@ -41,6 +42,11 @@ impl Make<'_> {
 
     pub(super) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         self.keep(IntCounterVec::new(Self::opts(name, help), labels))
+    }
+
+    /// A counter of seconds.
+    pub(super) fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> CounterVec {
+        self.keep(CounterVec::new(Self::opts(name, help), labels))
     }
 
     pub(super) fn gauge(&self, name: &str, help: &str) -> IntGauge {
