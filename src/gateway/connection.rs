@@ -198,7 +198,8 @@ impl Connection {
             let reading =
                 !self.intake.is_over() && self.calls.len() < self.gateway.config.commands.per_connection;
             let outbox = self.outbox.clone();
-            let blocked = outbox.blocked().is_some();
+            let since = outbox.blocked();
+            let blocked = since.is_some();
             tokio::select! {
                 ready = outbox.stream().readable(), if reading => {
                     if ready.is_err() {
@@ -217,6 +218,10 @@ impl Connection {
                         return Ending::Lost;
                     }
                     self.next_write = None;
+                    if let Some(since) = since.filter(|_| outbox.blocked().is_none()) {
+                        let queue = &self.calls.metrics().stage.queue;
+                        queue.observe(since.elapsed().as_secs_f64());
+                    }
                 }
                 () = &mut sleep => {
                     if let Some(ending) = self.wake(&mut steps) {
@@ -333,6 +338,9 @@ impl Connection {
             .speaking(self.intake.partial() && !self.session.joined());
         let dropped = self.outbox.take_dropped();
         if dropped > 0 {
+            let metrics = self.calls.metrics();
+            metrics.slow.drop_oldest.inc();
+            metrics.dropped.slow.inc_by(dropped);
             let notice = crate::dialect::Notice::Gap(dropped);
             self.session.notice(clock::read(), &notice, steps);
             let _end = Box::pin(self.calls.perform(self.session.as_mut(), steps)).await;

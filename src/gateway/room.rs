@@ -74,6 +74,8 @@ pub struct Room {
     settings: config::Events,
     metrics: Arc<DialectMetrics>,
     members: Vec<Member>,
+    /// Bytes queued for them at the last look.
+    weight: i64,
     ears: Vec<Ear>,
     waiting: Vec<Box<Joining>>,
     ring: Ring,
@@ -107,6 +109,7 @@ impl Room {
             settings,
             metrics,
             members: Vec::new(),
+            weight: 0,
             ears: Vec::new(),
             waiting: Vec::new(),
             ring,
@@ -174,6 +177,7 @@ impl Room {
                 }
                 _ = check.tick() => {
                     ticks = ticks.wrapping_add(1);
+                    self.weigh();
                     if opened && link.borrow().is_up() {
                         if !up || ticks.is_multiple_of(5) {
                             up = self.resync().await;
@@ -191,6 +195,14 @@ impl Room {
                 }
             }
         }
+    }
+
+    /// What waits for slow clients, as far as it has changed since the last look.
+    fn weigh(&mut self) {
+        let queued: usize = self.members.iter().map(|member| member.outbox.queued()).sum();
+        let queued = i64::try_from(queued).unwrap_or(i64::MAX);
+        self.metrics.queue_bytes.add(queued - self.weight);
+        self.weight = queued;
     }
 
     fn is_empty(&self) -> bool {
@@ -407,6 +419,7 @@ impl Room {
         let mut sent = 0;
         let mut bytes = 0;
         let mut left = false;
+        let began = clock::now();
         for member in &self.members {
             let mut pushed = 0;
             for (at, packet, kind) in &packets {
@@ -438,6 +451,7 @@ impl Room {
         if left {
             self.members.retain(|member| member.outbox.closing().is_none());
         }
+        self.metrics.stage.write.observe(began.elapsed().as_secs_f64());
         self.metrics.delivered(&times, sent, bytes as u64);
         for (span, class, topic, size) in spans {
             span.end(self.key.dialect.name(), class, &topic, size, self.members.len());

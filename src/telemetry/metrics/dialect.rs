@@ -62,9 +62,9 @@ pub struct Stages {
     pub worker: Histogram,
     /// Answer or event to frame.
     pub encode: Histogram,
-    /// Frame queued to write begun.
+    /// A client that took no byte, until it had taken all that waited.
     pub queue: Histogram,
-    /// Write begun to all of it taken by the system.
+    /// One batch of events written to everybody in a room.
     pub write: Histogram,
 }
 
