@@ -161,7 +161,10 @@ async fn take_over(gateway: Arc<Gateway>, upgrade: OnUpgrade, mut guest: Guest) 
         guest.early = Bytes::copy_from_slice(&parts.read_buf);
         parts.io.into_inner()
     };
-    Box::pin(connection::run(gateway, stream, guest)).await;
+    // a task of its own, so that what the handshake needed is not kept for the life of the connection
+    gateway
+        .tasks
+        .spawn(connection::run(gateway.clone(), stream, guest));
 }
 
 /// The dialect served at a path of a port, and what of the path is left.

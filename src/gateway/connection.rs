@@ -151,7 +151,7 @@ pub async fn run(gateway: Arc<Gateway>, stream: TcpStream, guest: Guest) {
             .feed(&early, &gateway.receiving, gateway.config.gateway.max_receiving);
     }
     if !dialect.looks() {
-        gateway.presence.opened(&session_id, name, space.as_str());
+        gateway.presence.opened(&session_id, name, &space);
     }
     let ending = connection.live().await;
     let joined = !connection.keys.is_empty();

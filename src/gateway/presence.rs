@@ -3,7 +3,7 @@
 //! Every gateway says it is alive and how many sessions it has. Whoever counts otherwise asks again, so a lost
 //! announcement heals itself; a gateway that falls silent is declared lost by the smallest survivor.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,11 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tracing::{debug, info};
+use ulid::Ulid;
 
 use crate::bus::{Bus, Sys, SysMessage};
-use crate::message::Fault;
+use crate::dialect;
+use crate::message::{Fault, Space};
 use crate::telemetry::clock;
 
 /// How often a gateway says it is alive.
@@ -50,9 +52,44 @@ struct Alive {
     sessions: usize,
 }
 
+/// A session as it is kept: small, because every idle connection has one in every gateway.
+struct Place {
+    dialect: &'static str,
+    space: Space,
+    opened: u64,
+}
+
+impl Place {
+    /// `None` for a dialect or space this gateway does not know.
+    fn of(seat: &Seat) -> Option<(Ulid, Self)> {
+        let session = seat.session.parse().ok()?;
+        let dialect = dialect::named(&seat.dialect)?.name();
+        let space = Space::parse(&seat.space).ok()?;
+        Some((
+            session,
+            Self {
+                dialect,
+                space,
+                opened: seat.opened,
+            },
+        ))
+    }
+
+    fn seat(&self, session: Ulid, gateway: &str) -> Seat {
+        Seat {
+            session: session.to_string(),
+            dialect: self.dialect.to_owned(),
+            space: self.space.to_string(),
+            gateway: gateway.to_owned(),
+            opened: self.opened,
+            reason: None,
+        }
+    }
+}
+
 #[derive(Default)]
 struct House {
-    seats: HashMap<String, Seat>,
+    seats: BTreeMap<Ulid, Place>,
     heard: Option<Instant>,
     /// Its own count, when last heard.
     claims: usize,
@@ -86,40 +123,41 @@ impl Presence {
     }
 
     /// A session opened here.
-    pub fn opened(&self, session: &str, dialect: &str, space: &str) {
-        let seat = Seat {
-            session: session.to_owned(),
-            dialect: dialect.to_owned(),
-            space: space.to_owned(),
-            gateway: self.own.clone(),
-            opened: clock::unix() / 1_000_000,
-            reason: None,
+    pub fn opened(&self, session: &str, dialect: &'static str, space: &Space) {
+        let Ok(session) = session.parse::<Ulid>() else {
+            return;
         };
-        let mut houses = self.houses.lock();
-        houses
+        let place = Place {
+            dialect,
+            space: space.clone(),
+            opened: clock::unix() / 1_000_000,
+        };
+        let seat = place.seat(session, &self.own);
+        self.houses
+            .lock()
             .entry(self.own.clone())
             .or_default()
             .seats
-            .insert(seat.session.clone(), seat.clone());
-        drop(houses);
+            .insert(session, place);
         let _full = self.news.try_send(("session.opened", seat));
     }
 
     /// A session of ours ended.
     pub fn closed(&self, session: &str, reason: &str) {
-        let seat = self
+        let Ok(session) = session.parse::<Ulid>() else {
+            return;
+        };
+        let place = self
             .houses
             .lock()
             .get_mut(&self.own)
-            .and_then(|house| house.seats.remove(session));
-        if let Some(seat) = seat {
-            let _full = self.news.try_send((
-                "session.closed",
-                Seat {
-                    reason: Some(reason.to_owned()),
-                    ..seat
-                },
-            ));
+            .and_then(|house| house.seats.remove(&session));
+        if let Some(place) = place {
+            let seat = Seat {
+                reason: Some(reason.to_owned()),
+                ..place.seat(session, &self.own)
+            };
+            let _full = self.news.try_send(("session.closed", seat));
         }
     }
 
@@ -134,10 +172,16 @@ impl Presence {
     #[must_use]
     pub fn list(&self, space: Option<&str>) -> Vec<Seat> {
         let houses = self.houses.lock();
-        let seats = houses.values().flat_map(|house| house.seats.values());
-        let mut list: Vec<Seat> = seats
-            .filter(|seat| space.is_none_or(|space| seat.space == space))
-            .cloned()
+        let mut list: Vec<Seat> = houses
+            .iter()
+            .flat_map(|(id, house)| {
+                house
+                    .seats
+                    .iter()
+                    .map(move |(session, place)| (id, session, place))
+            })
+            .filter(|(_, _, place)| space.is_none_or(|space| place.space.as_str() == space))
+            .map(|(id, session, place)| place.seat(*session, id))
             .collect();
         list.sort_by(|a, b| a.session.cmp(&b.session));
         list
@@ -209,10 +253,10 @@ impl Presence {
             if !speaker {
                 continue;
             }
-            for seat in house.seats.into_values() {
+            for (session, place) in house.seats {
                 let seat = Seat {
                     reason: Some("gateway_lost".to_owned()),
-                    ..seat
+                    ..place.seat(session, &id)
                 };
                 let body = serde_json::to_vec(&seat).unwrap_or_default();
                 let _away = self.bus.publish_sys("session.closed", body.into()).await;
@@ -249,16 +293,15 @@ impl Presence {
             .bus
             .gather_sys("sessions", question, Duration::from_secs(1), 1024)
             .await?;
-        let mut fresh: BTreeMap<String, HashMap<String, Seat>> = BTreeMap::new();
+        let mut fresh: BTreeMap<String, BTreeMap<Ulid, Place>> = BTreeMap::new();
         for answer in answers {
             let Ok(seats) = serde_json::from_slice::<Vec<Seat>>(&answer) else {
                 continue;
             };
             for seat in seats.into_iter().filter(|seat| seat.gateway != self.own) {
-                fresh
-                    .entry(seat.gateway.clone())
-                    .or_default()
-                    .insert(seat.session.clone(), seat);
+                if let Some((session, place)) = Place::of(&seat) {
+                    fresh.entry(seat.gateway).or_default().insert(session, place);
+                }
             }
         }
         let mut houses = self.houses.lock();
@@ -306,13 +349,15 @@ impl Presence {
                     }
                     let mut houses = self.houses.lock();
                     if message.path == "session.closed" {
-                        if let Some(house) = houses.get_mut(&seat.gateway) {
-                            house.seats.remove(&seat.session);
+                        if let (Some(house), Ok(session)) =
+                            (houses.get_mut(&seat.gateway), seat.session.parse())
+                        {
+                            house.seats.remove::<Ulid>(&session);
                         }
-                    } else {
-                        let house = houses.entry(seat.gateway.clone()).or_default();
+                    } else if let Some((session, place)) = Place::of(&seat) {
+                        let house = houses.entry(seat.gateway).or_default();
                         house.heard = Some(clock::now());
-                        house.seats.insert(seat.session.clone(), seat);
+                        house.seats.insert(session, place);
                     }
                 }
                 "sessions" => self.answer(&message).await,
@@ -328,10 +373,9 @@ impl Presence {
         }
         let seats: Vec<Seat> = {
             let houses = self.houses.lock();
-            houses
-                .get(&self.own)
-                .map(|house| house.seats.values().cloned().collect())
-                .unwrap_or_default()
+            let own = houses.get(&self.own).into_iter().flat_map(|house| &house.seats);
+            own.map(|(session, place)| place.seat(*session, &self.own))
+                .collect()
         };
         for chunk in seats.chunks(CHUNK) {
             let body = serde_json::to_vec(chunk).unwrap_or_default();
