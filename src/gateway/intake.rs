@@ -2,10 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::dialect::Frame;
@@ -96,7 +98,7 @@ impl Intake {
             let mut total = 0;
             // a few rounds, so that a fast sender neither costs a wake-up each nor keeps the thread
             for _ in 0..4 {
-                match stream.try_read(scratch) {
+                match read_once(stream, scratch) {
                     Ok(0) => {
                         self.end(Item::End, budget);
                         break;
@@ -169,5 +171,23 @@ impl Intake {
     pub fn release(&mut self, budget: &AtomicU64) {
         budget.fetch_sub(self.held, Ordering::Relaxed);
         self.held = 0;
+    }
+}
+
+/// One read. A short one says that nothing more is there now, which saves asking the kernel again.
+fn read_once(stream: &TcpStream, scratch: &mut [u8]) -> io::Result<usize> {
+    let mut read = None;
+    let outcome = stream.try_io(Interest::READABLE, || {
+        let n = (&*SockRef::from(stream)).read(scratch)?;
+        read = Some(n);
+        if n > 0 && n < scratch.len() {
+            Err(io::ErrorKind::WouldBlock.into())
+        } else {
+            Ok(n)
+        }
+    });
+    match read {
+        Some(n) => Ok(n),
+        None => outcome,
     }
 }

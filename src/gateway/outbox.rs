@@ -124,7 +124,27 @@ impl Outbox {
 
     /// Queues one packet under the bound. Call [`Outbox::flush`] after the last of a batch.
     pub fn push(&self, packet: &Packet, kind: Kind) -> Taken {
+        self.take(&mut self.queue.lock(), packet, kind)
+    }
+
+    /// Queues and writes a batch under one lock; the common case, one small packet for a client that keeps up,
+    /// is a single write without any queueing. Tells how many packets and bytes were taken, and how it ended.
+    pub fn deliver<'p>(&self, batch: impl Iterator<Item = (&'p Packet, Kind)>) -> (u64, usize, Taken) {
         let mut queue = self.queue.lock();
+        let (mut packets, mut bytes, mut taken) = (0, 0, Taken::Yes);
+        for (packet, kind) in batch {
+            taken = self.take(&mut queue, packet, kind);
+            if taken != Taken::Yes {
+                break;
+            }
+            packets += 1;
+            bytes += packet.len();
+        }
+        self.write(&mut queue);
+        (packets, bytes, taken)
+    }
+
+    fn take(&self, queue: &mut Queue, packet: &Packet, kind: Kind) -> Taken {
         if queue.gone || queue.closing.is_some() {
             return Taken::Gone;
         }
@@ -156,11 +176,17 @@ impl Outbox {
 
     /// Writes what the socket takes now.
     pub fn flush(&self) {
+        self.write(&mut self.queue.lock());
+    }
+
+    fn write(&self, queue: &mut Queue) {
+        if queue.items.is_empty() {
+            return;
+        }
         if self.paced {
             self.kick.notify_one();
             return;
         }
-        let mut queue = self.queue.lock();
         if queue.blocked.is_none() && queue.write(&self.stream) && queue.blocked.is_some() {
             // somebody must wait for the socket: that is the connection
             self.kick.notify_one();
@@ -341,14 +367,12 @@ impl Queue {
     /// Writes until empty or blocked. `false` when the socket is broken.
     fn write(&mut self, stream: &TcpStream) -> bool {
         while !self.items.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let mut count = 0;
-            for item in self.items.iter().take(SLICES) {
-                let skip = if count == 0 { self.written } else { 0 };
-                slices[count] = IoSlice::new(&item.bytes[skip..]);
-                count += 1;
-            }
-            match stream.try_write_vectored(&slices[..count]) {
+            let attempt = match self.items.front() {
+                // one slice needs no vector
+                Some(only) if self.items.len() == 1 => stream.try_write(&only.bytes[self.written..]),
+                _ => self.write_many(stream),
+            };
+            match attempt {
                 Ok(0) => return false,
                 Ok(n) => self.advance(n),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -364,6 +388,17 @@ impl Queue {
             self.items = VecDeque::new();
         }
         true
+    }
+
+    fn write_many(&self, stream: &TcpStream) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut count = 0;
+        for item in self.items.iter().take(SLICES) {
+            let skip = if count == 0 { self.written } else { 0 };
+            slices[count] = IoSlice::new(&item.bytes[skip..]);
+            count += 1;
+        }
+        stream.try_write_vectored(&slices[..count])
     }
 
     fn write_packet(&mut self, stream: &TcpStream) -> io::Result<bool> {

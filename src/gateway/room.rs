@@ -421,31 +421,16 @@ impl Room {
         let mut left = false;
         let began = clock::now();
         for member in &self.members {
-            let mut pushed = 0;
-            for (at, packet, kind) in &packets {
-                if *at != member.ear {
-                    continue;
-                }
-                match member.outbox.push(packet, *kind) {
-                    Taken::Yes => {
-                        pushed += 1;
-                        bytes += packet.len();
-                    }
-                    Taken::Overflow => {
-                        left = true;
-                        self.metrics.slow.close.inc();
-                        debug!(room = %self.key, session = %member.session, "too slow");
-                        break;
-                    }
-                    Taken::Gone => {
-                        left = true;
-                        break;
-                    }
-                }
-            }
-            if pushed > 0 {
-                member.outbox.flush();
-                sent += pushed;
+            let mine = packets.iter().filter(|(at, ..)| *at == member.ear);
+            let (taken_packets, taken_bytes, taken) = member
+                .outbox
+                .deliver(mine.map(|(_, packet, kind)| (packet, *kind)));
+            sent += taken_packets;
+            bytes += taken_bytes;
+            left |= taken != Taken::Yes;
+            if taken == Taken::Overflow {
+                self.metrics.slow.close.inc();
+                debug!(room = %self.key, session = %member.session, "too slow");
             }
         }
         if left {
