@@ -240,7 +240,7 @@ impl Connection {
         if self.dialect.looks() {
             // those who only come to say something are nobody's company
             let presence = &self.gateway.presence;
-            presence.opened(&self.ulid, self.dialect.name(), self.space.as_str());
+            presence.opened(&self.ulid, self.dialect.name(), &self.space);
         }
         let ear = Ear {
             dialect: self.dialect,

@@ -165,7 +165,10 @@ impl Presence {
     #[must_use]
     pub fn knows(&self, session: &str) -> bool {
         let houses = self.houses.lock();
-        houses.values().any(|house| house.seats.contains_key(session))
+        let Ok(session) = session.parse::<Ulid>() else {
+            return false;
+        };
+        houses.values().any(|house| house.seats.contains_key(&session))
     }
 
     /// Sessions of a space, or of all, oldest first.
