@@ -159,6 +159,11 @@ pub trait Dialect: Send + Sync + 'static {
         self.open(opening)
     }
 
+    /// A session of long polling; `sid` is the secret its client polls with, never said on the bus.
+    fn open_polled(&self, opening: Opening, max_message: usize, _sid: &Arc<str>) -> Box<dyn Session> {
+        self.open_within(opening, max_message)
+    }
+
     /// Encodes an event once for all sessions of an encoding; `None` when they do not get it.
     fn encode(&self, encoding: Encoding, event: &Event) -> Option<Frame>;
 

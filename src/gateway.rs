@@ -13,6 +13,7 @@ use crate::bus::directory::Directory;
 use crate::config::Config;
 use crate::dialect::{self, Routes};
 use crate::gateway::lobby::Lobby;
+use crate::gateway::polls::Polls;
 use crate::gateway::presence::Presence;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::Gate;
@@ -27,6 +28,7 @@ pub mod local;
 pub mod looks;
 pub mod merges;
 pub mod outbox;
+pub mod polls;
 pub mod presence;
 pub mod probe;
 pub mod ring;
@@ -68,6 +70,8 @@ pub struct Gateway {
     ports: BTreeMap<String, u16>,
     /// The rooms.
     pub lobby: Arc<Lobby>,
+    /// Sessions of long polling.
+    pub polls: Arc<Polls>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Which messages are traced.
@@ -126,6 +130,7 @@ impl Gateway {
             ports,
             nats_url,
             lobby,
+            polls: Arc::default(),
             metrics,
             drain,
             tasks,

@@ -19,6 +19,8 @@
 //!
 //! Events reach everyone: topic `status` as `status_update`, any other topic as a `type` of its own name.
 
+use std::sync::Arc;
+
 use crate::dialect::{Dialect, Encoding, Frame, Opening, Session, Transport};
 use crate::message::{Class, Event};
 
@@ -65,10 +67,15 @@ impl Dialect for Assistant {
 
     fn open_within(&self, opening: Opening, max_message: usize) -> Box<dyn Session> {
         if opening.target.starts_with(SOCKET_IO) {
-            Box::new(socket::Socket::new(&opening, max_message))
+            let sid = opening.session.clone();
+            Box::new(socket::Socket::new(&opening, max_message, sid))
         } else {
             Box::new(plain::Plain::new(opening.routes, max_message))
         }
+    }
+
+    fn open_polled(&self, opening: Opening, max_message: usize, sid: &Arc<str>) -> Box<dyn Session> {
+        Box::new(socket::Socket::new(&opening, max_message, sid.clone()))
     }
 
     fn encode(&self, encoding: Encoding, event: &Event) -> Option<Frame> {

@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
+use futures_util::{Stream, StreamExt};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
@@ -12,8 +13,9 @@ use warp::filters::BoxedFilter;
 use warp::path::FullPath;
 
 use crate::edge::accept::Peer;
+use crate::edge::door::{self, Wish};
 use crate::edge::ports::Purpose;
-use crate::edge::{landing, upgrade};
+use crate::edge::{cors, landing, polling, rest, upgrade};
 use crate::gateway::Gateway;
 use crate::message::Fault;
 
@@ -27,13 +29,15 @@ pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response<Bytes>,)> {
         .and(warp::header::headers_cloned())
         .and(warp::ext::get::<Peer>())
         .and(warp::ext::optional::<OnUpgrade>())
+        .and(warp::body::stream())
         .and_then(
             move |method: Method,
                   path: FullPath,
                   query: String,
                   headers: HeaderMap,
                   peer: Peer,
-                  on_upgrade: Option<OnUpgrade>| {
+                  on_upgrade: Option<OnUpgrade>,
+                  body| {
                 let request = upgrade::Request {
                     method,
                     path: path.as_str().to_owned(),
@@ -43,15 +47,46 @@ pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response<Bytes>,)> {
                     upgrade: on_upgrade,
                 };
                 let gateway = gateway.clone();
-                async move { Ok::<_, Infallible>(answer(&gateway, request)) }
+                async move { Ok::<_, Infallible>(answer(&gateway, request, whole(body)).await) }
             },
         )
         .boxed()
 }
 
-fn answer(gateway: &Arc<Gateway>, request: upgrade::Request) -> Response<Bytes> {
+fn whole(
+    body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + Sync + 'static,
+) -> impl Stream<Item = Result<Bytes, warp::Error>> + Send + Sync {
+    body.map(|chunk| chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining())))
+}
+
+async fn answer(
+    gateway: &Arc<Gateway>,
+    request: upgrade::Request,
+    body: impl Stream<Item = Result<Bytes, warp::Error>> + Send + Sync + 'static,
+) -> Response<Bytes> {
     if request.headers.contains_key(http::header::UPGRADE) {
         return upgrade::answer(gateway, request);
+    }
+    let upgrade::Request {
+        method,
+        path,
+        query,
+        headers,
+        peer,
+        ..
+    } = &request;
+    if path.ends_with(".io/")
+        && let Ok(wish) = Wish::read(gateway, peer, path, query, headers)
+        && wish.is_engine()
+    {
+        if let Err(refusal) = cors::check(gateway, headers) {
+            return refusal;
+        }
+        let asked = (method, query.as_str(), headers);
+        return Box::pin(polling::answer(gateway, peer, wish, asked, Box::pin(body))).await;
+    }
+    if rest::serves(peer.purpose, path) {
+        return Box::pin(rest::answer(gateway, &request, Box::pin(body))).await;
     }
     if request.method != Method::GET && request.method != Method::HEAD {
         let fault = Fault::new(crate::message::Code::Invalid, "only GET is served here");
@@ -79,7 +114,7 @@ fn missing(gateway: &Gateway, path: &str) -> Response<Bytes> {
         "error": "not_found",
         "message": format!("there is nothing at {path}"),
         "pages": ["/", "/status.json"],
-        "websockets": upgrade::paths(gateway),
+        "websockets": door::paths(gateway),
     });
     json(StatusCode::NOT_FOUND, &body)
 }

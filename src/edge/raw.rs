@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::dialect::{self, Dialect, Opening, Transport};
 use crate::gateway::Gateway;
-use crate::gateway::connection::{self, Guest};
+use crate::gateway::connection::{self, Guest, Line};
 use crate::gateway::ring::Carrier;
 use crate::message::Space;
 
@@ -52,5 +52,5 @@ pub async fn serve(
         early: Bytes::new(),
         place,
     };
-    connection::run(gateway, stream, guest).await;
+    connection::run(gateway, Line::Socket(stream), guest).await;
 }

@@ -40,20 +40,24 @@ pub async fn drain(outbox: &Outbox) {
             if outbox.write_one().is_err() {
                 return;
             }
-        } else if outbox.stream().writable().await.is_err() || !outbox.resume() {
+        } else if outbox.writable().await.is_err() || !outbox.resume() {
             return;
         }
     }
 }
 
 fn shutdown(outbox: &Outbox) -> std::io::Result<()> {
-    socket2::SockRef::from(outbox.stream()).shutdown(std::net::Shutdown::Write)
+    match outbox.stream() {
+        Some(stream) => socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write),
+        None => Ok(()),
+    }
 }
 
 async fn ended(outbox: &Outbox) {
+    let Some(stream) = outbox.stream() else { return };
     let mut sink = [0_u8; 512];
-    while outbox.stream().readable().await.is_ok() {
-        match outbox.stream().try_read(&mut sink) {
+    while stream.readable().await.is_ok() {
+        match stream.try_read(&mut sink) {
             Ok(0) => return,
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}

@@ -18,6 +18,7 @@ use crate::gateway::ending::Ending;
 use crate::gateway::intake::{Intake, Item};
 use crate::gateway::lobby::Key;
 use crate::gateway::outbox::{Kind, Letter, Outbox, PACE, Taken};
+use crate::gateway::polls::{Poller, Registered};
 use crate::gateway::probe::Probe;
 use crate::gateway::ring::{Carrier, Ear};
 use crate::gateway::room::{Joining, Order};
@@ -27,8 +28,10 @@ use crate::message::{Close, Offset, Space};
 use crate::telemetry::clock;
 use crate::wire::frame::{self, Packet};
 
+mod polled;
+
 /// For dialects without settings: the echo of conformance tests.
-const MAX_MESSAGE: usize = 64 << 20;
+pub const MAX_MESSAGE: usize = 64 << 20;
 
 /// A client on its way in: everything the handshake decided.
 pub struct Guest {
@@ -77,10 +80,22 @@ struct Connection {
     listens: Vec<&'static dyn Dialect>,
     /// Rooms joined.
     keys: Vec<Key>,
+    /// While the client polls.
+    poller: Option<Box<Poller>>,
+    /// The id a client polled with before its WebSocket took over.
+    once: Option<Registered>,
+}
+
+/// What a connection begins on.
+pub enum Line {
+    /// A socket of its own.
+    Socket(TcpStream),
+    /// Requests that come and go.
+    Polls(Box<Poller>),
 }
 
 /// Runs a client's connection to its end.
-pub async fn run(gateway: Arc<Gateway>, stream: TcpStream, guest: Guest) {
+pub async fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) {
     let Guest {
         dialect,
         carrier,
@@ -96,6 +111,10 @@ pub async fn run(gateway: Arc<Gateway>, stream: TcpStream, guest: Guest) {
     let settings = gateway.config.dialects.get(name);
     let max_message = settings.map_or(MAX_MESSAGE, |own| own.max_message);
     let slow = &gateway.config.slow;
+    let (stream, poller) = match line {
+        Line::Socket(stream) => (Some(stream), None),
+        Line::Polls(poller) => (None, Some(poller)),
+    };
     let outbox = Arc::new(Outbox::new(
         stream,
         slow.queue_bytes,
@@ -106,7 +125,10 @@ pub async fn run(gateway: Arc<Gateway>, stream: TcpStream, guest: Guest) {
     let space = opening.space.clone();
     let opened = clock::now();
     metrics.connected();
-    let session = dialect.open_within(opening, max_message);
+    let session = match &poller {
+        Some(poller) => dialect.open_polled(opening, max_message, poller.sid()),
+        None => dialect.open_within(opening, max_message),
+    };
     let id = gateway.next_id();
     let among = dialect.looks().then(|| {
         let space = space.clone();
@@ -144,6 +166,8 @@ pub async fn run(gateway: Arc<Gateway>, stream: TcpStream, guest: Guest) {
         since,
         listens,
         keys: Vec::new(),
+        poller,
+        once: None,
     };
     if !early.is_empty() {
         connection
@@ -201,19 +225,19 @@ impl Connection {
             let since = outbox.blocked();
             let blocked = since.is_some();
             tokio::select! {
-                ready = outbox.stream().readable(), if reading => {
-                    if ready.is_err() {
+                ready = outbox.readable(), if reading => {
+                    let (Ok(()), Some(stream)) = (ready, outbox.stream()) else {
                         return Ending::Lost;
-                    }
+                    };
                     let limit = self.gateway.config.gateway.max_receiving;
-                    let bytes = self.intake.read(outbox.stream(), &self.gateway.receiving, limit);
+                    let bytes = self.intake.read(stream, &self.gateway.receiving, limit);
                     if bytes > 0 {
                         self.heard = clock::now();
                         self.calls.metrics().received_bytes.inc_by(bytes as u64);
                     }
                 }
                 () = outbox.kicked() => {}
-                ready = outbox.stream().writable(), if blocked => {
+                ready = outbox.writable(), if blocked => {
                     if ready.is_err() || !(self.paced() || outbox.resume()) {
                         return Ending::Lost;
                     }
@@ -223,13 +247,20 @@ impl Connection {
                         queue.observe(since.elapsed().as_secs_f64());
                     }
                 }
+                news = polled::next(&mut self.poller), if self.poller.is_some() => {
+                    if let Some(ending) = self.polled(news) {
+                        return ending;
+                    }
+                }
                 () = &mut sleep => {
                     if let Some(ending) = self.wake(&mut steps) {
                         return ending;
                     }
                 }
                 () = drain.cancelled(), if self.leave_at.is_none() => {
-                    self.leave_at = Some(clock::now() + self.gateway.spread());
+                    // those who poll cannot reach us any more: their next request would need a new connection
+                    let spread = self.poller.is_none().then(|| self.gateway.spread());
+                    self.leave_at = Some(clock::now() + spread.unwrap_or_default());
                 }
             }
         }
@@ -329,7 +360,7 @@ impl Connection {
             {
                 return Some(ending);
             }
-            if idle {
+            if idle && !self.serve_poll() {
                 break;
             }
         }
@@ -415,6 +446,8 @@ impl Connection {
         let mut sooner = |at: Option<Instant>| due = at.map_or(due, |at| due.min(at));
         sooner(self.outbox.blocked().map(|since| since + slow.write_timeout));
         sooner(self.session.deadline().map(clock::at));
+        let polling = self.poller.as_ref().and_then(|poller| poller.polling.deadline());
+        sooner(polling.map(clock::at));
         sooner(self.leave_at);
         sooner(self.probe.due());
         sooner(self.next_write.filter(|_| self.outbox.queued() > 0));
@@ -444,6 +477,11 @@ impl Connection {
         }
         if self.session.deadline().is_some_and(|at| clock::at(at) <= now) {
             self.session.wake(clock::read(), steps);
+        }
+        if self.poller.is_some() {
+            self.heard = now;
+            self.wake_poll();
+            return None;
         }
         if self.carrier == Carrier::WebSocket {
             match self.pinged {
@@ -504,6 +542,10 @@ impl Connection {
             }
         }
         self.calls.abandon().await;
+        if let Some(poller) = self.poller.take() {
+            Box::pin(self.end_polled(poller, ending)).await;
+            return self.outbox.bury();
+        }
         match ending {
             Ending::Lost | Ending::Silent => self.outbox.bury(),
             Ending::Left(code) => {

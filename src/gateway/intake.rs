@@ -86,6 +86,24 @@ impl Intake {
         item
     }
 
+    /// Whether items wait.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// What came another way than through the socket.
+    pub fn hand_in(&mut self, item: Item) {
+        self.ready.push_back(item);
+    }
+
+    /// Goes on with another socket's intake, after what is here.
+    pub fn follow(&mut self, mut next: Self) {
+        self.ready.append(&mut next.ready);
+        next.ready = std::mem::take(&mut self.ready);
+        *self = next;
+    }
+
     /// Bytes that came together with the handshake.
     pub fn feed(&mut self, bytes: &[u8], budget: &AtomicU64, limit: u64) {
         let mut copy = bytes.to_vec();

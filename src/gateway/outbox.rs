@@ -2,9 +2,13 @@
 //!
 //! Whoever puts something in also tries to write it, so a message to a thousand clients needs no thousand
 //! wake-ups. The lock is short: it covers moving references and one vectored write that never blocks.
+//!
+//! A client of long polling has no socket yet: what is queued waits for its connection to fetch it, framed like
+//! everybody's, so that a socket that comes later simply goes on with the queue.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,9 +18,9 @@ use tokio::sync::Notify;
 
 use crate::bus::Replies;
 use crate::config::SlowPolicy;
-use crate::dialect::Notice;
+use crate::dialect::{Frame, Notice};
 use crate::message::{Close, Reply};
-use crate::wire::frame::Packet;
+use crate::wire::frame::{self, Packet};
 
 /// Slices handed to one `writev`.
 const SLICES: usize = 64;
@@ -82,7 +86,7 @@ struct Queue {
 
 /// The outbound side of one connection.
 pub struct Outbox {
-    stream: TcpStream,
+    stream: OnceLock<TcpStream>,
     queue: Mutex<Queue>,
     kick: Notify,
     limit: usize,
@@ -94,9 +98,9 @@ pub struct Outbox {
 impl Outbox {
     /// An empty outbox that writes to `stream` and queues `limit` bytes beyond one message.
     #[must_use]
-    pub fn new(stream: TcpStream, limit: usize, policy: SlowPolicy, paced: bool) -> Self {
+    pub fn new(stream: Option<TcpStream>, limit: usize, policy: SlowPolicy, paced: bool) -> Self {
         Self {
-            stream,
+            stream: stream.map_or_else(OnceLock::new, OnceLock::from),
             queue: Mutex::default(),
             kick: Notify::new(),
             limit,
@@ -111,10 +115,56 @@ impl Outbox {
         self.paced
     }
 
-    /// The socket, for the connection's readiness waits.
+    /// The socket, where there is one.
     #[must_use]
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
+    pub fn stream(&self) -> Option<&TcpStream> {
+        self.stream.get()
+    }
+
+    /// Resolves when there is something to read; without a socket never.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn readable(&self) -> io::Result<()> {
+        match self.stream.get() {
+            Some(stream) => stream.readable().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Resolves when the socket takes bytes; without a socket never.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn writable(&self) -> io::Result<()> {
+        match self.stream.get() {
+            Some(stream) => stream.writable().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// A socket takes over what was fetched so far. `false` when it is broken, or there was one already.
+    #[must_use]
+    pub fn adopt(&self, stream: TcpStream) -> bool {
+        self.stream.set(stream).is_ok() && self.resume()
+    }
+
+    /// Takes the frames that wait, for a client that fetches them.
+    pub fn fetch(&self) -> Vec<Frame> {
+        let mut queue = self.queue.lock();
+        let mut frames = Vec::new();
+        while let Some(item) = queue.items.pop_front() {
+            let body = if item.more { queue.items.pop_front() } else { None };
+            let packet = Packet {
+                head: item.bytes,
+                body: body.map(|item| item.bytes).unwrap_or_default(),
+            };
+            frames.extend(frame::unpack(&packet));
+        }
+        queue.items = VecDeque::new();
+        queue.bytes = 0;
+        queue.grant = 0;
+        frames
     }
 
     /// Resolves when a letter, a close or a first blocked byte needs the connection.
@@ -187,7 +237,11 @@ impl Outbox {
             self.kick.notify_one();
             return;
         }
-        if queue.blocked.is_none() && queue.write(&self.stream) && queue.blocked.is_some() {
+        let Some(stream) = self.stream.get() else {
+            self.kick.notify_one();
+            return;
+        };
+        if queue.blocked.is_none() && queue.write(stream) && queue.blocked.is_some() {
             // somebody must wait for the socket: that is the connection
             self.kick.notify_one();
         }
@@ -198,7 +252,7 @@ impl Outbox {
     pub fn resume(&self) -> bool {
         let mut queue = self.queue.lock();
         queue.blocked = None;
-        queue.write(&self.stream)
+        self.stream.get().is_some_and(|stream| queue.write(stream))
     }
 
     /// Paced clients: writes what is left of one packet. `Ok(true)` when a whole packet went out.
@@ -208,7 +262,10 @@ impl Outbox {
     pub fn write_one(&self) -> io::Result<bool> {
         let mut queue = self.queue.lock();
         queue.blocked = None;
-        queue.write_packet(&self.stream)
+        match self.stream.get() {
+            Some(stream) => queue.write_packet(stream),
+            None => Ok(false),
+        }
     }
 
     /// Since when the socket takes nothing; `None` while it does.

@@ -216,6 +216,28 @@ pub fn packet(frame: &Frame) -> Packet {
     }
 }
 
+/// The frame a packet of [`packet`] was made of, uncopied; `None` for control frames.
+#[must_use]
+pub fn unpack(packet: &Packet) -> Option<Frame> {
+    let head = &packet.head;
+    let kind = Opcode::from_bits(head.first()? & 0x0f)?;
+    let skip = match head.get(1)? & 0x7f {
+        127 => 10,
+        126 => 4,
+        _ => 2,
+    };
+    let payload = match packet.body.is_empty() {
+        true if head.len() >= skip => head.slice(skip..),
+        true => return None,
+        false => packet.body.clone(),
+    };
+    match kind {
+        Opcode::Text => Some(Frame::Text(payload)),
+        Opcode::Binary => Some(Frame::Binary(payload)),
+        _ => None,
+    }
+}
+
 /// Masks or unmasks in place, eight bytes at a time.
 pub fn mask(data: &mut [u8], key: [u8; 4]) {
     let [a, b, c, d] = key;
@@ -236,4 +258,20 @@ pub fn mask(data: &mut [u8], key: [u8; 4]) {
 #[must_use]
 pub const fn close_code_valid(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_packed_is_unpacked() {
+        for len in [0, 1, 125, 126, SHARED - 1, SHARED, 70_000] {
+            let frame = Frame::Binary(vec![7; len].into());
+            assert_eq!(unpack(&packet(&frame)).as_ref(), Some(&frame), "{len}");
+        }
+        assert_eq!(unpack(&packet(&Frame::text("4x"))), Some(Frame::text("4x")));
+        assert_eq!(unpack(&Packet::new(ping(b"x"))), None);
+        assert_eq!(unpack(&Packet::new(close(1000, ""))), None);
+    }
 }

@@ -32,6 +32,8 @@ struct Asked {
 /// One Socket.IO client.
 pub(super) struct Socket {
     session: Arc<str>,
+    /// The engine's id: whoever knows it may poll.
+    sid: Arc<str>,
     routes: Arc<Routes>,
     /// What carries the session; an address that is no handshake ends it at once.
     transport: Result<Transport, Refusal>,
@@ -49,13 +51,14 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub(super) fn new(opening: &Opening, max_message: usize) -> Self {
+    pub(super) fn new(opening: &Opening, max_message: usize, sid: Arc<str>) -> Self {
         let request = Request::parse(&opening.target);
         // a `sid` belongs to a polling session, whose own edge would have taken the request
         let upgrade = request.transport == Some(Transport::WebSocket);
         let transport = request.admit(true, upgrade, false);
         Self {
             session: opening.session.clone(),
+            sid,
             routes: opening.routes.clone(),
             transport,
             max_message,
@@ -77,7 +80,7 @@ impl Socket {
         let beat = Beat::default();
         Ok(self.heartbeat.get_or_insert_with(|| {
             let handshake = Handshake {
-                sid: &self.session,
+                sid: &self.sid,
                 transport,
                 beat,
                 max_payload: self.max_message,

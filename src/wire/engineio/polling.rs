@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{CLOSE, Frame, NOOP, PROBED, Packet, Payload, Refusal, write_payload};
+use super::{CLOSE, Frame, NOOP, PROBED, Packet, Payload, Refusal, SEPARATOR, write_payload};
 
 /// The edge's number for one request or WebSocket of the session.
 pub type Ticket = u64;
@@ -17,6 +17,9 @@ pub type Ticket = u64;
 pub const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What was sent before a close waits this long for a GET to fetch it.
 pub const LINGER: Duration = Duration::from_secs(5);
+
+/// Packets one POST may carry: each costs memory beyond its bytes.
+pub const MAX_PACKETS: usize = 65_536;
 
 /// What an HTTP request is answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,6 +150,21 @@ impl Polling {
         self.stage == Stage::Over
     }
 
+    /// Whether a GET waits for something to fetch.
+    #[must_use]
+    pub const fn is_polled(&self) -> bool {
+        self.poll.is_some()
+    }
+
+    /// The WebSocket that took over, once one did.
+    #[must_use]
+    pub const fn carrier(&self) -> Option<Ticket> {
+        match self.stage {
+            Stage::Upgraded { socket } => Some(socket),
+            _ => None,
+        }
+    }
+
     /// A GET arrived; the handshake's own GET too.
     pub fn get(&mut self, ticket: Ticket, out: &mut Vec<Act>) {
         match self.stage {
@@ -191,7 +209,8 @@ impl Polling {
             Stage::Upgraded { .. } => return refuse(ticket, Refusal::BadRequest, out),
             Stage::Polling | Stage::Probing { .. } => {}
         }
-        if body.len() > self.max_payload {
+        let packets = || body.iter().filter(|&&byte| byte == SEPARATOR).count() + 1;
+        if body.len() > self.max_payload || packets() > MAX_PACKETS {
             return out.push(Act::Answer(ticket, Response::TooLarge));
         }
         out.push(Act::Answer(ticket, Response::Accepted));
@@ -209,6 +228,19 @@ impl Polling {
                 Err(_) => return self.broken(out),
             }
         }
+    }
+
+    /// The session sends frames that go out together: with the pending GET if there is one.
+    pub fn send_all(&mut self, frames: impl IntoIterator<Item = Frame>, out: &mut Vec<Act>) {
+        let Some(poll) = self.poll.take() else {
+            return frames.into_iter().for_each(|frame| self.send(frame, out));
+        };
+        for frame in frames {
+            self.queued += frame.len() + 1;
+            self.queue.push_back(frame);
+        }
+        self.poll = Some(poll);
+        self.flush(None, out);
     }
 
     /// The session sends a frame.
