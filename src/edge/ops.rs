@@ -134,9 +134,8 @@ async fn accept(listener: TcpListener, routes: BoxedFilter<(Response<Bytes>,)>, 
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD)
                 .serve_connection(TokioIo::new(stream), service);
-            match timeout(LIFETIME, connection).await {
-                Ok(Err(error)) => debug!(%error, "operations request"),
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(error)) = timeout(LIFETIME, connection).await {
+                debug!(%error, "operations request");
             }
             drop(place);
         });

@@ -66,7 +66,7 @@ impl<'a> Members<'a> {
         self.bytes.get(self.at).copied()
     }
 
-    fn expect(&mut self, byte: u8) -> Option<()> {
+    fn eat(&mut self, byte: u8) -> Option<()> {
         (self.blank()? == byte).then(|| self.at += 1)
     }
 
@@ -124,7 +124,7 @@ impl<'a> Members<'a> {
         let start = self.at + 1;
         self.text()?;
         let name = start..self.at - 1;
-        self.expect(b':')?;
+        self.eat(b':')?;
         let value = self.value()?;
         Some(Member { name, value })
     }
@@ -132,7 +132,7 @@ impl<'a> Members<'a> {
     fn step(&mut self) -> Option<Option<Member>> {
         let close = match self.state {
             State::Begin => {
-                self.expect(b'{')?;
+                self.eat(b'{')?;
                 self.blank()? == b'}'
             }
             _ => match self.blank()? {
