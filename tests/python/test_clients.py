@@ -1,0 +1,108 @@
+"""The example clients of deploy/clients, run as their pages say, against a gateway and the workers of the binary."""
+
+import asyncio
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import nats
+import pytest
+from stack import BIN
+from talk import settle
+
+CLIENTS = pathlib.Path(__file__).parents[2] / "deploy" / "clients"
+NODE_MODULES = os.environ.get("CAUSEWAY_NODE_MODULES", "")
+
+
+@pytest.fixture(scope="module")
+def workers(broker):
+    """The reference workers, without what depends on the machine's speech programs."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GW_")}
+    environment |= {"GW_NATS_URL": broker.url, "CAUSEWAY_SPEECH": "off"}
+    command = [BIN, "worker", "voice", "command_processor"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    yield process
+    process.terminate()
+    assert process.wait(30) == 0
+
+
+async def serving(broker, service: str) -> None:
+    """Returns when an instance of the service answers."""
+    bus = await nats.connect(broker.url)
+    try:
+        while True:
+            try:
+                await bus.request(f"$SRV.PING.{service}", timeout=1)
+                return
+            except nats.errors.Error:
+                await asyncio.sleep(0.1)
+    finally:
+        await bus.close()
+
+
+async def run(*command: str, **options) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, **options
+    )
+    try:
+        out, _ = await asyncio.wait_for(process.communicate(), 60)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, out.decode()
+    return out.decode()
+
+
+async def python(name: str, *arguments: str) -> str:
+    return await run(sys.executable, str(CLIENTS / name), *arguments)
+
+
+async def test_the_voice_client_sees_a_whole_flow(broker, gateway, workers, space):
+    await serving(broker, "voice")
+    said = await python("voice.py", gateway.events(space))
+    kinds = [line.split()[0] for line in said.splitlines()]
+    assert kinds[0] == "stt_start" and kinds[-1] == "latency_trace", said
+    assert {"stt_result", "memory_recall", "llm_result", "tts_result"} <= set(kinds), said
+
+
+async def test_the_assistant_client_gets_its_result(broker, gateway, workers, space):
+    await serving(broker, "command_processor")
+    said = await python("assistant.py", f"ws://127.0.0.1:{gateway.port}/ws/{space}")
+    assert said.startswith("status_update") and "42" in said.splitlines()[-1], said
+
+
+missing = not (shutil.which("node") and (pathlib.Path(NODE_MODULES or "/none") / "socket.io-client").is_dir())
+
+
+@pytest.mark.skipif(missing, reason="set CAUSEWAY_NODE_MODULES to a node_modules that has socket.io-client")
+async def test_the_socket_io_client_gets_its_result(broker, gateway, workers, tmp_path):
+    await serving(broker, "command_processor")
+    # modules are looked up beside the program
+    copy = tmp_path / "assistant.mjs"
+    copy.write_text((CLIENTS / "assistant.mjs").read_text())
+    (tmp_path / "node_modules").symlink_to(NODE_MODULES)
+    said = await run("node", str(copy), f"http://127.0.0.1:{gateway.port}/ws")
+    assert "connected over" in said and "command_response" in said and "42" in said, said
+
+
+async def test_the_scripting_client_gets_what_was_printed(broker, gateway):
+    bus = await nats.connect(broker.url)
+
+    async def execute(command):
+        await command.respond(b'{"output":"hello from Blender\\n"}')
+
+    await bus.subscribe("gw.v1.cmd.main.blender.execute_code", "blender", cb=execute)
+    await settle(bus)
+    try:
+        said = await python("scripting.py", "127.0.0.1", str(gateway.port))
+    finally:
+        await bus.close()
+    first, last = said.splitlines()
+    assert '"processing"' in first and "hello from Blender" in last, said
+
+
+async def test_the_cad_client_shows_a_model(gateway, space):
+    said = await python("cad.py", f"ws://127.0.0.1:{gateway.port}/cad/{space}")
+    assert "the page is given data" in said and "settings" in said, said
