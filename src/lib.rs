@@ -1,4 +1,5 @@
-//! Causeway: a gateway that keeps real-time clients' own wire and puts NATS behind it.
+//! What the house consists of; the map is ARCHITECTURE.md.
+#![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod app;
 pub mod bus;
