@@ -32,7 +32,7 @@ ENV PATH=/opt/speech/bin:$PATH
 # a number, so that a cluster can see that it is not root
 USER 10001:10001
 WORKDIR /var/lib/causeway
-EXPOSE 8080 8765 8081
+EXPOSE 8080 3939 8000 8765 9876 8081
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 CMD ["causeway", "health"]
 ENTRYPOINT ["causeway"]
 CMD ["serve"]

@@ -22,7 +22,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: ## start gateway, NATS and the voice worker; Ctrl-C ends all
+run: ## start gateway, NATS and the reference workers; Ctrl-C ends all
 	@deploy/scripts/run
 
 setup: ## install what the tests need (apt for programs, a venv outside the tree)
