@@ -304,7 +304,9 @@ proptest! {
         // The first document serde_json sees, if any, is the first one found here.
         let first = (1..=stream.len()).find(|end| valid(&stream[..*end]));
         prop_assert_eq!(first, got.first().map(Bytes::len));
-        if begun && got.is_empty() {
+        // serde_json calls a number that ends in the middle wrong, not unfinished
+        let half_number = matches!(stream.last(), Some(b'-' | b'+' | b'.' | b'e' | b'E'));
+        if begun && got.is_empty() && !half_number {
             prop_assert!(serde_json::from_slice::<IgnoredAny>(&stream).unwrap_err().is_eof());
         }
         if refused.is_some() && got.is_empty() {
