@@ -309,7 +309,9 @@ proptest! {
         if begun && got.is_empty() && !half_number {
             prop_assert!(serde_json::from_slice::<IgnoredAny>(&stream).unwrap_err().is_eof());
         }
-        if refused.is_some() && got.is_empty() {
+        // and it looks at the digits of \u only when all four are there
+        let half_escape = stream.windows(2).any(|pair| pair == br"\u");
+        if refused.is_some() && got.is_empty() && !half_escape {
             prop_assert!(!serde_json::from_slice::<IgnoredAny>(&stream).unwrap_err().is_eof());
         }
     }
