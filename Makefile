@@ -34,7 +34,7 @@ test: setup test-rust test-python ## every test: crate and real clients
 
 # the environment comes first in the path: the voice worker's recogniser is looked up there
 test-rust:
-	PATH="$(VENV)/bin:$$PATH" cargo test $(if $(T),-- $(T))
+	PATH="$(VENV)/bin:$$PATH" cargo test --no-fail-fast $(if $(T),-- $(T))
 
 test-python:
 	cargo build --bin causeway
