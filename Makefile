@@ -17,7 +17,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 # `make -k test` and the like must not reorder what each recipe says
 .NOTPARALLEL:
 
-.PHONY: help run test test-rust test-python setup bench lint fmt conformance compose-test clean-venv
+.PHONY: help run test test-rust test-python setup bench faults lint fmt conformance compose-test clean-venv
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ test-python:
 bench: ## measure beside nats-server's own WebSocket and print the ratios
 	@deploy/scripts/need nats-server cc
 	cargo bench --profile $(BENCH_PROFILE) --bench gateway
+
+faults: ## kill, pause, cut and stall on purpose; count what clients lose (T=name for one)
+	@deploy/scripts/need nats-server
+	FAULTS=full cargo test --test faults -- $(T)
 
 lint: ## formatting, compiler and clippy warnings
 	cargo fmt --check

@@ -1,0 +1,309 @@
+//! Many listening clients that come back when they lose their connection, and count what they got.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_util::sync::CancellationToken;
+
+use crate::talk::{self, Socket};
+use crate::{Outcome, PATIENCE};
+
+/// What all clients of a crowd saw together.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// Connections that were greeted.
+    pub(crate) greeted: AtomicU64,
+    /// Handshakes that failed; tried again.
+    pub(crate) refused: AtomicU64,
+    /// Connections that ended without the client's will.
+    pub(crate) ended: AtomicU64,
+    pub(crate) events: AtomicU64,
+    pub(crate) gaps: AtomicU64,
+    pub(crate) repeats: AtomicU64,
+    /// Told that what was missed cannot be given.
+    pub(crate) unrecovered: AtomicU64,
+    /// Events that gap notices spoke of.
+    pub(crate) announced: AtomicU64,
+    pub(crate) degraded: AtomicU64,
+    pub(crate) restored: AtomicU64,
+    /// Close codes; 1006 = none came.
+    pub(crate) codes: Mutex<BTreeMap<u16, u64>>,
+}
+
+impl Seen {
+    pub(crate) fn code(&self, code: u16) -> u64 {
+        self.codes.lock().get(&code).copied().unwrap_or(0)
+    }
+}
+
+/// One client's position.
+#[derive(Default)]
+struct Place {
+    last: AtomicU64,
+    greeted: AtomicBool,
+}
+
+/// Many clients.
+pub(crate) struct Crowd {
+    pub(crate) seen: Arc<Seen>,
+    places: Vec<Arc<Place>>,
+    stop: CancellationToken,
+    shaken: watch::Sender<u64>,
+    tasks: JoinSet<()>,
+}
+
+/// How a crowd behaves.
+#[derive(Clone)]
+pub(crate) struct Manner {
+    /// Gateway ports; a client goes to the next one each time it comes back.
+    pub(crate) ports: Vec<u16>,
+    /// Whether clients come back, with the offset they have.
+    pub(crate) comes_back: bool,
+    /// Whether clients begin on all ports, or all on the first.
+    pub(crate) spread: bool,
+    pub(crate) seed: u64,
+}
+
+impl Crowd {
+    /// Connects `count` clients and returns when every one was greeted.
+    pub(crate) async fn join(manner: Manner, count: usize) -> Outcome<Self> {
+        let mut crowd = Self {
+            seen: Arc::default(),
+            places: Vec::new(),
+            stop: CancellationToken::new(),
+            shaken: watch::Sender::new(0),
+            tasks: JoinSet::new(),
+        };
+        for number in 0..count {
+            let place = Arc::<Place>::default();
+            crowd.places.push(place.clone());
+            let client = Client {
+                number,
+                manner: manner.clone(),
+                seen: crowd.seen.clone(),
+                place,
+                shaken: crowd.shaken.subscribe(),
+                offset: None,
+                fresh: true,
+            };
+            crowd.tasks.spawn(client.live(crowd.stop.clone()));
+        }
+        crowd
+            .everyone(|place| place.greeted.load(Ordering::Relaxed), "greeted")
+            .await?;
+        Ok(crowd)
+    }
+
+    /// Waits until every client has the event with this sequence.
+    pub(crate) async fn reach(&self, seq: u64) -> Outcome<()> {
+        self.everyone(|place| place.last.load(Ordering::Relaxed) >= seq, "up to date")
+            .await
+    }
+
+    /// Waits until every client is past its handshake again.
+    pub(crate) async fn greeted(&self) -> Outcome<()> {
+        self.everyone(|place| place.greeted.load(Ordering::Relaxed), "greeted")
+            .await
+    }
+
+    async fn everyone(&self, is: impl Fn(&Place) -> bool, what: &str) -> Outcome<()> {
+        let begun = Instant::now();
+        loop {
+            let missing = self.places.iter().filter(|place| !is(place)).count();
+            if missing == 0 {
+                return Ok(());
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("{missing} of {} clients are not {what}", self.places.len()).into());
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until so many connections have ended.
+    pub(crate) async fn ended(&self, count: u64) -> Outcome<()> {
+        let begun = Instant::now();
+        while self.seen.ended.load(Ordering::Relaxed) < count {
+            if begun.elapsed() > PATIENCE {
+                let ended = self.seen.ended.load(Ordering::Relaxed);
+                return Err(format!("{ended} of {count} connections ended").into());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Everybody drops the connection at once and comes back; returns when all were greeted.
+    pub(crate) async fn shake(&self) -> Outcome<()> {
+        for place in &self.places {
+            place.greeted.store(false, Ordering::Relaxed);
+        }
+        self.shaken.send_modify(|round| *round += 1);
+        self.greeted().await
+    }
+
+    /// Everybody leaves.
+    pub(crate) async fn leave(mut self) {
+        self.stop.cancel();
+        let _late = timeout(PATIENCE, async {
+            while self.tasks.join_next().await.is_some() {}
+        })
+        .await;
+    }
+}
+
+struct Client {
+    number: usize,
+    manner: Manner,
+    seen: Arc<Seen>,
+    place: Arc<Place>,
+    shaken: watch::Receiver<u64>,
+    offset: Option<String>,
+    /// The next event may have any sequence: a newcomer's.
+    fresh: bool,
+}
+
+impl Client {
+    async fn live(mut self, stop: CancellationToken) {
+        let ports = self.manner.ports.clone();
+        let mut turn = if self.manner.spread { self.number } else { 0 };
+        let mut shaken = self.shaken.clone();
+        let mut pause =
+            Pause(self.manner.seed ^ (self.number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        while !stop.is_cancelled() {
+            let path = match &self.offset {
+                Some(offset) => format!("/events?since={offset}"),
+                None => "/events".to_owned(),
+            };
+            let Ok(socket) = talk::open(ports[turn % ports.len()], &path).await else {
+                self.seen.refused.fetch_add(1, Ordering::Relaxed);
+                turn += 1;
+                sleep(pause.next()).await;
+                continue;
+            };
+            let code = tokio::select! {
+                code = self.listen(socket) => Some(code),
+                _ = shaken.changed() => None,
+                () = stop.cancelled() => return,
+            };
+            let Some(code) = code else { continue };
+            self.place.greeted.store(false, Ordering::Relaxed);
+            self.seen.ended.fetch_add(1, Ordering::Relaxed);
+            *self.seen.codes.lock().entry(code).or_default() += 1;
+            if !self.manner.comes_back {
+                return;
+            }
+            turn += 1;
+            sleep(pause.next()).await;
+        }
+    }
+
+    /// Reads until the connection ends; returns the close code.
+    async fn listen(&mut self, mut socket: Socket) -> u16 {
+        loop {
+            match socket.next().await {
+                Some(Ok(Message::Text(text))) => self.hear(text.as_str()),
+                Some(Ok(Message::Close(frame))) => return frame.map_or(1005, |frame| frame.code.into()),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return 1006,
+            }
+        }
+    }
+
+    fn hear(&mut self, text: &str) {
+        if text.starts_with("{\"type\":\"connection_status\"") {
+            self.status(text);
+        } else if text.starts_with("{\"type\":\"replay\"") {
+            let frame: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+            // only a newcomer, or one treated as such, gets it
+            self.fresh = true;
+            for event in frame["events"].as_array().into_iter().flatten() {
+                self.event(event["seq"].as_u64().unwrap_or(0));
+            }
+        } else if let (Some(seq), Some(offset)) = (number(text, "\"seq\":"), word(text, "\"offset\":\"")) {
+            self.event(seq);
+            match &mut self.offset {
+                Some(known) => offset.clone_into(known),
+                None => self.offset = Some(offset.to_owned()),
+            }
+        }
+    }
+
+    fn status(&mut self, text: &str) {
+        let frame: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+        let data = &frame["data"];
+        match data["status"].as_str() {
+            Some("connected") => {
+                if data["recovered"] == false {
+                    self.seen.unrecovered.fetch_add(1, Ordering::Relaxed);
+                    self.fresh = true;
+                }
+                self.offset = data["offset"].as_str().map(str::to_owned);
+                self.seen.greeted.fetch_add(1, Ordering::Relaxed);
+                self.place.greeted.store(true, Ordering::Relaxed);
+                // the greeting's offset covers everything before it
+                let last = self
+                    .offset
+                    .as_deref()
+                    .and_then(|offset| offset.split('.').nth(1)?.parse().ok());
+                if self.fresh {
+                    self.place.last.store(last.unwrap_or(0), Ordering::Relaxed);
+                    self.fresh = false;
+                }
+            }
+            Some("gap") => {
+                let missed = data["missed"].as_u64().unwrap_or(0);
+                self.seen.announced.fetch_add(missed, Ordering::Relaxed);
+            }
+            Some("degraded") => drop(self.seen.degraded.fetch_add(1, Ordering::Relaxed)),
+            Some("ok") => drop(self.seen.restored.fetch_add(1, Ordering::Relaxed)),
+            _ => {}
+        }
+    }
+
+    /// One space and one dialect use the stream, so its sequences have no holes of their own.
+    fn event(&mut self, seq: u64) {
+        self.seen.events.fetch_add(1, Ordering::Relaxed);
+        let last = self.place.last.load(Ordering::Relaxed);
+        if self.fresh {
+            self.fresh = false;
+        } else if seq <= last {
+            self.seen.repeats.fetch_add(1, Ordering::Relaxed);
+            return;
+        } else {
+            self.seen.gaps.fetch_add(seq - last - 1, Ordering::Relaxed);
+        }
+        self.place.last.store(seq, Ordering::Relaxed);
+    }
+}
+
+/// Pauses before coming back: 20 to 270 ms, by seed.
+struct Pause(u64);
+
+impl Pause {
+    fn next(&mut self) -> Duration {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        Duration::from_millis(20 + self.0 % 250)
+    }
+}
+
+fn number(text: &str, name: &str) -> Option<u64> {
+    let at = text.rfind(name)? + name.len();
+    let digits = text[at..].split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
+fn word<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let at = text.rfind(name)? + name.len();
+    text[at..].split('"').next()
+}

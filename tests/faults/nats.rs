@@ -1,0 +1,135 @@
+//! Real nats-servers, alone or three in a cluster, that are killed, paused and started again.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use async_nats::Client;
+use async_nats::jetstream::{self, stream};
+use rustix::process::Signal;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+use crate::process::{Scratch, free_port, signal};
+use crate::{Outcome, PATIENCE};
+
+/// One server.
+pub(crate) struct Nats {
+    child: Option<Child>,
+    scratch: Scratch,
+    pub(crate) name: String,
+    pub(crate) port: u16,
+}
+
+impl Nats {
+    /// Alone.
+    pub(crate) async fn start() -> Outcome<Self> {
+        Self::with("alone".to_owned(), free_port()?, "").await
+    }
+
+    /// Three with a common cluster.
+    pub(crate) async fn cluster() -> Outcome<Vec<Self>> {
+        let routes = [free_port()?, free_port()?, free_port()?];
+        let list = routes.map(|port| format!("nats://127.0.0.1:{port}")).join(", ");
+        let mut servers = Vec::new();
+        for (at, route) in routes.iter().enumerate() {
+            let cluster = format!(
+                "cluster {{ name: faults, listen: \"127.0.0.1:{route}\", routes: [{list}], no_advertise: true }}\n"
+            );
+            servers.push(Self::with(format!("n{at}"), free_port()?, &cluster).await?);
+        }
+        Ok(servers)
+    }
+
+    async fn with(name: String, port: u16, extra: &str) -> Outcome<Self> {
+        let scratch = Scratch::new()?;
+        let store = scratch.0.join("store");
+        let config = format!(
+            "server_name: {name}\nlisten: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\" }}\n{extra}",
+            store.display()
+        );
+        std::fs::write(scratch.0.join("nats.conf"), config)?;
+        let mut server = Self {
+            child: None,
+            scratch,
+            name,
+            port,
+        };
+        server.restart().await?;
+        Ok(server)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// A client that is no gateway's.
+    pub(crate) async fn client(&self) -> Outcome<Client> {
+        Ok(async_nats::connect(self.url()).await?)
+    }
+
+    /// Ends it as a crash does.
+    pub(crate) fn kill(&mut self) -> Outcome<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Starts it (again) on the same port with the same store.
+    pub(crate) async fn restart(&mut self) -> Outcome<()> {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.scratch.0.join("nats.log"))?;
+        let child = Command::new("nats-server")
+            .arg("-c")
+            .arg(self.scratch.0.join("nats.conf"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .map_err(|error| format!("nats-server does not start ({error}); make setup installs it"))?;
+        self.child = Some(child);
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+            if begun.elapsed() > PATIENCE {
+                return Err("nats-server does not listen".into());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// It stands still but keeps its connections.
+    pub(crate) fn pause(&self) -> Outcome<()> {
+        self.child
+            .as_ref()
+            .map_or(Ok(()), |child| signal(child, Signal::STOP))
+    }
+
+    pub(crate) fn resume(&self) -> Outcome<()> {
+        self.child
+            .as_ref()
+            .map_or(Ok(()), |child| signal(child, Signal::CONT))
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
+/// Asks a stream until it answers.
+pub(crate) async fn info(client: &Client, name: &str) -> Outcome<stream::Info> {
+    let context = jetstream::new(client.clone());
+    let begun = Instant::now();
+    loop {
+        match context.get_stream(name).await {
+            Ok(stream) => return Ok(stream.cached_info().clone()),
+            Err(error) if begun.elapsed() > PATIENCE => return Err(error.into()),
+            Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}

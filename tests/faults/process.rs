@@ -1,0 +1,201 @@
+//! Processes under test: gateways on free ports, killed, paused and read through /proc by their own handle.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::{Outcome, PATIENCE};
+
+/// A directory that goes with its owner.
+pub(crate) struct Scratch(pub(crate) PathBuf);
+
+impl Scratch {
+    pub(crate) fn new() -> Outcome<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("causeway-faults-{}-{next}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if std::env::var_os("FAULTS_KEEP").is_none() {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+/// Sends a signal to a child of ours.
+pub(crate) fn signal(child: &Child, signal: Signal) -> Outcome<()> {
+    Ok(kill_process(Pid::from_child(child), signal)?)
+}
+
+/// A running gateway.
+pub(crate) struct Gateway {
+    child: Child,
+    scratch: Scratch,
+    pub(crate) port: u16,
+    pub(crate) ops: u16,
+}
+
+impl Gateway {
+    /// Starts one and waits until it is ready. `settings` are environment variables without their prefix.
+    pub(crate) async fn start(nats: &str, settings: &[(&str, &str)]) -> Outcome<Self> {
+        let scratch = Scratch::new()?;
+        let (port, ops) = (free_port()?, free_port()?);
+        let log = std::fs::File::create(scratch.0.join("gateway.log"))?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+        command
+            .arg("serve")
+            .env("GW_NATS_URL", nats)
+            .env("GW_GATEWAY_PORT", port.to_string())
+            .env("GW_OPS_PORT", ops.to_string())
+            .env("GW_LOG_LEVEL", "info")
+            .current_dir(&scratch.0);
+        for dialect in causeway::dialect::ALL
+            .iter()
+            .filter(|dialect| dialect.name() != "echo")
+        {
+            command.env(format!("GW_{}_PORT", dialect.name().to_uppercase()), "off");
+        }
+        for (name, value) in settings {
+            command.env(format!("GW_{name}"), value);
+        }
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        let mut gateway = Self {
+            child,
+            scratch,
+            port,
+            ops,
+        };
+        let begun = Instant::now();
+        while gateway.status("/readyz").await != Some(200) {
+            let ended = gateway.child.try_wait()?;
+            if ended.is_some() || begun.elapsed() > PATIENCE {
+                let log = gateway.log();
+                return Err(format!("the gateway is not ready ({ended:?}):\n{log}").into());
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(gateway)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.scratch.0.join("gateway.log")).unwrap_or_default()
+    }
+
+    /// The status of a page of the operations port; `None` when nobody answers.
+    pub(crate) async fn status(&self, path: &str) -> Option<u16> {
+        let answer = self.get(path).await.ok()?;
+        answer.split(' ').nth(1)?.parse().ok()
+    }
+
+    /// The value of one metric, all labels summed.
+    pub(crate) async fn metric(&self, name: &str) -> Outcome<f64> {
+        let page = self.get("/metrics").await?;
+        let lines = page.lines().filter(|line| !line.starts_with('#'));
+        let ours = lines.filter(|line| line.split(['{', ' ']).next() == Some(name));
+        Ok(ours
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum())
+    }
+
+    async fn get(&self, path: &str) -> Outcome<String> {
+        let ask = async {
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.ops)).await?;
+            let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            stream.write_all(head.as_bytes()).await?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await?;
+            std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
+        };
+        Ok(timeout(Duration::from_secs(5), ask).await??)
+    }
+
+    /// Ends it as a crash does.
+    pub(crate) fn kill(&mut self) -> Outcome<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) -> Outcome<()> {
+        signal(&self.child, Signal::TERM)
+    }
+
+    /// How it ended.
+    pub(crate) async fn ended(&mut self) -> Outcome<ExitStatus> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err("the gateway does not end".into());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Resident memory in MiB.
+    pub(crate) fn resident(&self) -> Outcome<f64> {
+        self.memory("VmRSS:")
+    }
+
+    /// Highest resident memory since [`Gateway::forget_peak`], in MiB.
+    pub(crate) fn peak(&self) -> Outcome<f64> {
+        self.memory("VmHWM:")
+    }
+
+    /// Begins a new measurement of the peak; returns the base.
+    pub(crate) fn forget_peak(&self) -> Outcome<f64> {
+        // where the kernel does not allow it the peak since the start counts, which is only stricter
+        let _refused = std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5");
+        self.resident()
+    }
+
+    fn memory(&self, field: &str) -> Outcome<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find(|line| line.starts_with(field));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
+        Ok(kib.ok_or("unreadable /proc status")? / 1024.0)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port nobody holds at this moment.
+pub(crate) fn free_port() -> Outcome<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// Every connection is a descriptor here too.
+pub(crate) fn raise_descriptors() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        eprintln!("cannot raise the limit of open files: {error}");
+    }
+}
