@@ -72,7 +72,10 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         )
         .await
         {
-            Ok(bodies) => bus.set_bodies(Arc::new(bodies.clone()), Arc::new(bodies)),
+            Ok(bodies) => {
+                bus.set_bodies(Arc::new(bodies.clone()), Arc::new(bodies.clone()));
+                tokio::spawn(async move { bodies.keep_swept().await });
+            }
             Err(error) => warn!(%error, "no object store: bodies above the broker's limit are refused"),
         }
     }

@@ -1,5 +1,7 @@
 //! What happened before: exact reads from the streams, bounded in time and bytes.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use async_nats::StatusCode;
 use serde_json::json;
 
@@ -8,7 +10,7 @@ use super::contract::{self, Tail, headers, streams};
 use super::inbox::down;
 use super::streams::{ANSWER, Refused};
 use super::{Bus, Stored};
-use crate::message::{Class, Fault, Nanos, Space};
+use crate::message::{Class, Code, Fault, Nanos, Space};
 
 mod reader;
 
@@ -29,9 +31,18 @@ impl Bus {
     /// # Errors
     /// `bus_down`.
     pub async fn tail(&self, class: Class) -> Result<Tail, Fault> {
+        Ok(self.stand(class).await?.0)
+    }
+
+    /// The same, and in a cluster a number for the server that leads the stream. A new leader sends nothing live of
+    /// what it took over from the old one.
+    ///
+    /// # Errors
+    /// `bus_down`.
+    pub async fn stand(&self, class: Class) -> Result<(Tail, u64), Fault> {
         let core = &self.core;
         if !self.history() {
-            return Ok(Tail::default());
+            return Ok((Tail::default(), 0));
         }
         if !core.is_up() {
             return Err(down());
@@ -39,11 +50,17 @@ impl Bus {
         let info = core.stream_info(streams::of(class)).await?;
         let number = |field: &str| info["state"][field].as_u64().unwrap_or_default();
         let created = info["created"].as_str().and_then(unix);
-        Ok(Tail {
+        let leader = info["cluster"]["leader"].as_str().map_or(0, |name| {
+            let mut hasher = DefaultHasher::new();
+            name.hash(&mut hasher);
+            hasher.finish()
+        });
+        let tail = Tail {
             epoch: created.ok_or(Refused::Garbled)?,
             first_seq: number("first_seq"),
             last_seq: number("last_seq"),
-        })
+        };
+        Ok((tail, leader))
     }
 
     /// The last sequence in one space and dialect; 0 if there is none. Cheap, but in a cluster a replica may answer
@@ -106,6 +123,17 @@ impl Bus {
             return reader.read(since).await;
         }
         Ok(read)
+    }
+}
+
+impl Bus {
+    /// Makes streams that somebody deleted while we run. Those that exist are left as they are.
+    ///
+    /// # Errors
+    /// `bus_down`, in the words of a start that fails.
+    pub async fn restore_streams(&self) -> Result<(), Fault> {
+        let restored = self.core.check_streams().await;
+        restored.map_err(|error| Fault::new(Code::BusDown, error.to_string()))
     }
 }
 

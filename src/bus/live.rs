@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_nats::{Message, Subscriber};
@@ -33,6 +34,26 @@ pub struct Live {
     topics: HashMap<String, (Class, Arc<str>)>,
     /// A large body on its way. Kept here so that `next` may be dropped half way.
     fetching: Option<(Stored, Fetching)>,
+    /// Losses on the way that were possible when the subscription was last known to be whole.
+    losses: Losses,
+}
+
+/// What may have cost messages: the connection made anew, a full queue of a subscription.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Losses {
+    connects: u64,
+    overflows: u64,
+}
+
+impl Losses {
+    /// Read from what the client library counts before it hands over the first message of a new connection; the
+    /// link, which speaks of the same, may be told later than that.
+    fn now(core: &Core) -> Self {
+        Self {
+            connects: core.egress.client.statistics().connects.load(Ordering::Acquire),
+            overflows: core.counters.overflow.load(Ordering::Acquire),
+        }
+    }
 }
 
 impl std::fmt::Debug for Live {
@@ -63,6 +84,26 @@ impl Live {
     /// A message that is already here.
     pub fn try_next(&mut self) -> Option<Stored> {
         self.next().now_or_never().flatten()
+    }
+
+    /// Whether messages may have been lost since it was last known to be whole. A message taken before this was asked
+    /// belongs to the doubtful ones: read the stream, not the message.
+    #[must_use]
+    pub fn interrupted(&self) -> bool {
+        self.losses != Losses::now(&self.core)
+    }
+
+    /// Returns when the broker is known to send everything again; what was stored from then on comes.
+    ///
+    /// # Errors
+    /// `bus_down`.
+    pub async fn settle(&mut self) -> Result<(), Fault> {
+        let losses = Losses::now(&self.core);
+        if !self.core.egress.round_trip(NOTED).await {
+            return Err(down());
+        }
+        self.losses = losses;
+        Ok(())
     }
 
     async fn message(&mut self) -> Option<Message> {
@@ -188,6 +229,7 @@ impl Bus {
                 contract::facts(Class::State, space.as_str(), dialect)?,
             ]
         };
+        let losses = Losses::now(core);
         let mut subscribers = Vec::with_capacity(subjects.len());
         for subject in subjects {
             subscribers.push(core.egress.subscribe(subject).await?);
@@ -201,6 +243,7 @@ impl Bus {
             turn: 0,
             topics: HashMap::new(),
             fetching: None,
+            losses,
         })
     }
 }

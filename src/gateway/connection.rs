@@ -22,6 +22,7 @@ use crate::gateway::polls::{Poller, Registered};
 use crate::gateway::probe::Probe;
 use crate::gateway::ring::{Carrier, Ear};
 use crate::gateway::room::{Joining, Order};
+use crate::gateway::slow::What;
 use crate::gateway::turn::Turn;
 use crate::gateway::{Gateway, closing};
 use crate::message::{Close, Offset, Space};
@@ -183,6 +184,13 @@ pub async fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) {
         Box::pin(connection.calls.leave(connection.session.as_mut())).await;
     }
     gateway.presence.closed(&session_id, &ending.to_string());
+    if ending == Ending::Slow {
+        let room = Key {
+            space: space.clone(),
+            dialect,
+        };
+        gateway.lobby.slow.tell(&session_id, &room, What::Closed);
+    }
     for key in &connection.keys {
         gateway.lobby.leave(key, connection.id).await;
     }
@@ -400,6 +408,14 @@ impl Connection {
                     metrics.offence(offence.code);
                     if let crate::dialect::Fate::Close(close) = offence.fate {
                         steps.push(Step::Close(close));
+                    }
+                }
+                // over WebSocket the decoder's own count is taken as the bytes come
+                if self.carrier == Carrier::Raw {
+                    let limit = self.gateway.config.gateway.max_receiving;
+                    let receiving = self.session.receiving();
+                    if !self.intake.hold(receiving, &self.gateway.receiving, limit) {
+                        return Some(Ending::Broken(Close::BUSY));
                     }
                 }
                 None

@@ -171,18 +171,25 @@ impl Intake {
             self.end(Item::Broken(Close::new(broken.code, broken.reason)), budget);
             return;
         }
+        if !self.hold(receiving, budget, limit) {
+            self.end(Item::Broken(Close::BUSY), budget);
+        }
+    }
+
+    /// Counts an unfinished message of so many bytes against the budget; `false` when there is no room for it.
+    pub fn hold(&mut self, receiving: u64, budget: &AtomicU64, limit: u64) -> bool {
         let want = if receiving > SMALL { receiving } else { 0 };
         if want > self.held {
             let more = want - self.held;
             if budget.fetch_add(more, Ordering::Relaxed) + more > limit {
                 budget.fetch_sub(more, Ordering::Relaxed);
-                self.end(Item::Broken(Close::BUSY), budget);
-                return;
+                return false;
             }
         } else {
             budget.fetch_sub(self.held - want, Ordering::Relaxed);
         }
         self.held = want;
+        true
     }
 
     /// Gives back what this connection holds of the budget.

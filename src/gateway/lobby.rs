@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::dialect::{Dialect, Notice};
 use crate::gateway::looks::Window;
 use crate::gateway::room::{Order, Room};
+use crate::gateway::slow::SlowNews;
 use crate::message::{Code, Fault, Space};
 use crate::telemetry::metrics::Metrics;
 
@@ -74,6 +75,8 @@ pub struct Lobby {
     config: Arc<Config>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Who is told of slow clients.
+    pub slow: SlowNews,
     tasks: TaskTracker,
     doors: Mutex<HashMap<Key, Door>>,
 }
@@ -83,6 +86,7 @@ impl Lobby {
     #[must_use]
     pub fn new(bus: Bus, config: Arc<Config>, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
+            slow: SlowNews::start(bus.clone()),
             bus,
             config,
             metrics,

@@ -58,6 +58,19 @@ pub enum Taken {
     Gone,
 }
 
+/// What became of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery {
+    /// Packets taken.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Older events dropped for them.
+    pub dropped: u64,
+    /// How it ended.
+    pub taken: Taken,
+}
+
 struct Item {
     bytes: Bytes,
     kind: Kind,
@@ -178,9 +191,10 @@ impl Outbox {
     }
 
     /// Queues and writes a batch under one lock; the common case, one small packet for a client that keeps up,
-    /// is a single write without any queueing. Tells how many packets and bytes were taken, and how it ended.
-    pub fn deliver<'p>(&self, batch: impl Iterator<Item = (&'p Packet, Kind)>) -> (u64, usize, Taken) {
+    /// is a single write without any queueing.
+    pub fn deliver<'p>(&self, batch: impl Iterator<Item = (&'p Packet, Kind)>) -> Delivery {
         let mut queue = self.queue.lock();
+        let before = queue.dropped;
         let (mut packets, mut bytes, mut taken) = (0, 0, Taken::Yes);
         for (packet, kind) in batch {
             taken = self.take(&mut queue, packet, kind);
@@ -191,7 +205,12 @@ impl Outbox {
             bytes += packet.len();
         }
         self.write(&mut queue);
-        (packets, bytes, taken)
+        Delivery {
+            packets,
+            bytes,
+            dropped: queue.dropped - before,
+            taken,
+        }
     }
 
     fn take(&self, queue: &mut Queue, packet: &Packet, kind: Kind) -> Taken {
@@ -203,7 +222,9 @@ impl Outbox {
         }
         if queue.over(self.limit) {
             if self.policy == SlowPolicy::DropOldest {
-                queue.drop_events(self.limit);
+                // a replay was asked for and is not dropped, so neither does it count
+                let bound = self.limit + queue.grant;
+                queue.drop_events(bound);
             }
             if queue.over(self.limit) {
                 queue.closing = Some(Close::SLOW);
@@ -410,7 +431,6 @@ impl Queue {
 
     fn drop_events(&mut self, limit: usize) {
         let dropped = self.remove(|queue, kind| kind == Kind::Event && queue.bytes > limit);
-        self.grant = 0;
         self.dropped += dropped;
     }
 

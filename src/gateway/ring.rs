@@ -167,6 +167,23 @@ impl Ring {
         self.entries.back_mut()
     }
 
+    /// Whether an event is in memory.
+    #[must_use]
+    pub fn contains(&self, seq: u64) -> bool {
+        self.entries
+            .binary_search_by_key(&seq, |entry| entry.event.seq)
+            .is_ok()
+    }
+
+    /// Adds an event that came late at its place and returns it.
+    pub fn insert(&mut self, event: Event) -> Option<&mut Entry> {
+        let at = self.entries.partition_point(|entry| entry.event.seq < event.seq);
+        let entry = Entry::new(event);
+        self.bytes += entry.size();
+        self.entries.insert(at, entry);
+        self.entries.get_mut(at)
+    }
+
     /// Puts older events before the ones in memory; everything after `base` is then known.
     pub fn extend_back(&mut self, base: u64, older: Vec<Event>) {
         for event in older.into_iter().rev() {

@@ -35,7 +35,7 @@ pub(super) async fn stalled(scale: Scale, report: &mut Report) -> Outcome<()> {
     let client = nats.client().await?;
     let mut slow_news = client.subscribe("gw.v1.sys.slow").await?;
     client.flush().await?;
-    let settings = [("SLOW_QUEUE_BYTES", "262144"), ("EVENTS_MEMORY", "4194304")];
+    let settings = [("SLOW_QUEUE_BYTES", "256KiB"), ("EVENTS_MEMORY", "4MiB")];
     let gateway = Gateway::start(&nats.url(), &settings).await?;
     let mut stalled = narrow(gateway.port).await?;
     let manner = Manner {
@@ -89,10 +89,10 @@ pub(super) async fn drop_oldest(_scale: Scale, report: &mut Report) -> Outcome<(
     let mut slow_news = client.subscribe("gw.v1.sys.slow").await?;
     client.flush().await?;
     let settings = [
-        ("SLOW_QUEUE_BYTES", "262144"),
+        ("SLOW_QUEUE_BYTES", "256KiB"),
         ("SLOW_POLICY", "drop-oldest"),
         ("SLOW_WRITE_TIMEOUT", "60s"),
-        ("EVENTS_MEMORY", "4194304"),
+        ("EVENTS_MEMORY", "4MiB"),
     ];
     let gateway = Gateway::start(&nats.url(), &settings).await?;
     let mut slow = narrow(gateway.port).await?;

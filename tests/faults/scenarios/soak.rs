@@ -21,7 +21,7 @@ pub(super) async fn soak(scale: Scale, report: &mut Report) -> Outcome<()> {
     let length = Duration::from_secs(told.unwrap_or(scale.pick(30, 120)).min(840));
     let nats = Nats::start().await?;
     // little history in memory, so that it is full when the measurement begins
-    let gateway = Gateway::start(&nats.url(), &[("EVENTS_MEMORY", "1048576")]).await?;
+    let gateway = Gateway::start(&nats.url(), &[("EVENTS_MEMORY", "1MiB")]).await?;
     let manner = Manner {
         ports: vec![gateway.port],
         comes_back: true,

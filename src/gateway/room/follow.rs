@@ -1,0 +1,153 @@
+//! Live messages on their way to everybody in the room: in order, holes filled first, each encoded once.
+
+use tracing::debug;
+
+use super::Room;
+use super::past::event;
+use crate::bus::{Since, Stored};
+use crate::gateway::outbox::{Kind, Taken};
+use crate::gateway::slow::What;
+use crate::message::{Class, Fault, Offset};
+use crate::telemetry::clock;
+use crate::telemetry::trace::DeliverSpan;
+use crate::wire::frame::Packet;
+
+impl Room {
+    /// Delivers a batch. Fails when a hole before one of its messages cannot be filled: that one and the rest are
+    /// then left to be read from the stream.
+    pub(super) async fn take(&mut self, batch: Vec<Stored>) -> Result<(), Fault> {
+        let mut fresh = Vec::with_capacity(batch.len());
+        for stored in batch {
+            if !self.settings.history {
+                fresh.push(stored);
+                continue;
+            }
+            if !self.is_new(&stored, &fresh) {
+                continue;
+            }
+            let subject = (stored.class == Class::Event, stored.topic.clone());
+            let known = self.known_of(stored.class);
+            let seen = self.subjects.get(&subject).copied().unwrap_or(0).max(known);
+            if stored.previous > seen {
+                self.lobby.metrics.live_gaps.inc();
+                self.deliver(std::mem::take(&mut fresh));
+                let before = stored.seq.saturating_sub(1);
+                let mut missed = self.read(stored.class, Since::After(seen), before).await?;
+                missed.retain(|stored| self.is_missing(stored));
+                self.deliver(missed);
+            }
+            self.subjects.insert(subject, stored.seq);
+            fresh.push(stored);
+        }
+        self.deliver(fresh);
+        Ok(())
+    }
+
+    /// Whether a live message is beyond everything delivered or about to be.
+    fn is_new(&self, stored: &Stored, fresh: &[Stored]) -> bool {
+        let ours = fresh.iter().rev().find(|known| known.class == stored.class);
+        let head = ours.map_or_else(|| self.head_of(stored.class), |known| known.seq);
+        stored.seq > head
+    }
+
+    /// Where a listener stands who has got this message and everything delivered before it. One that comes late
+    /// changes nothing in that.
+    fn advance(&mut self, stored: &Stored) -> Offset {
+        if self.settings.history {
+            let head = match stored.class {
+                Class::Event => &mut self.head.event_seq,
+                Class::State => &mut self.head.state_seq,
+            };
+            *head = stored.seq.max(*head);
+        }
+        self.head
+    }
+
+    /// Encodes each message once for each kind of listener and writes to everybody.
+    pub(super) fn deliver(&mut self, fresh: Vec<Stored>) {
+        if fresh.is_empty() {
+            return;
+        }
+        let started = clock::now();
+        let mut packets: Vec<(usize, Packet, Kind)> = Vec::with_capacity(fresh.len() * self.ears.len());
+        let mut times = Vec::with_capacity(fresh.len());
+        let mut spans = Vec::new();
+        let mut stated = false;
+        for stored in fresh {
+            times.push(stored.time);
+            if let Some(span) = DeliverSpan::start(stored.traceparent.as_deref()) {
+                let size = stored.body.bytes.len();
+                spans.push((span, stored.class, stored.topic.clone(), size));
+            }
+            let late = self.settings.history && stored.seq <= self.head_of(stored.class);
+            let subject = (stored.class == Class::Event, stored.topic.clone());
+            let seen = self.subjects.entry(subject).or_default();
+            *seen = stored.seq.max(*seen);
+            let offset = self.advance(&stored);
+            let event = event(stored, offset);
+            let kind = match event.class {
+                Class::Event => Kind::Event,
+                Class::State if self.key.dialect.conflates(&event.topic) => {
+                    Kind::State(self.topics.number(&event.topic))
+                }
+                Class::State => Kind::Own,
+            };
+            stated |= event.class == Class::State;
+            let entry = match event.class {
+                Class::Event if late => self.ring.insert(event),
+                Class::Event => self.ring.push(event),
+                Class::State => {
+                    let topic = event.topic.clone();
+                    self.states
+                        .insert(topic.clone(), crate::gateway::ring::Entry::new(event));
+                    self.states.get_mut(&topic)
+                }
+            };
+            let Some(entry) = entry else { continue };
+            for (at, ear) in self.ears.iter().enumerate() {
+                if let Some(packet) = entry.packet(*ear) {
+                    packets.push((at, packet, kind));
+                }
+            }
+        }
+        if stated {
+            self.show();
+        }
+        self.metrics.encoded(started);
+        let began = clock::now();
+        let (sent, bytes) = self.write(&packets);
+        self.metrics.stage.write.observe(began.elapsed().as_secs_f64());
+        self.metrics.delivered(&times, sent, bytes);
+        for (span, class, topic, size) in spans {
+            span.end(self.key.dialect.name(), class, &topic, size, self.members.len());
+        }
+    }
+
+    /// Hands every member its packets; returns how many were taken, and their bytes.
+    fn write(&mut self, packets: &[(usize, Packet, Kind)]) -> (u64, u64) {
+        let (mut sent, mut bytes) = (0, 0);
+        let mut left = false;
+        for member in &self.members {
+            let mine = packets.iter().filter(|(at, ..)| *at == member.ear);
+            let delivery = member
+                .outbox
+                .deliver(mine.map(|(_, packet, kind)| (packet, *kind)));
+            sent += delivery.packets;
+            bytes += delivery.bytes as u64;
+            left |= delivery.taken != Taken::Yes;
+            if delivery.taken == Taken::Overflow {
+                self.metrics.slow.close.inc();
+                debug!(room = %self.key, session = %member.session, "too slow");
+            }
+            if delivery.dropped > 0 {
+                self.metrics.slow.drop_oldest.inc_by(delivery.dropped);
+                let what = What::Dropped(delivery.dropped);
+                self.lobby.slow.tell(&member.session, &self.key, what);
+            }
+        }
+        if left {
+            self.members.retain(|member| member.outbox.closing().is_none());
+        }
+        (sent, bytes)
+    }
+}
