@@ -25,7 +25,9 @@ async fn narrow(port: u16) -> Outcome<WebSocketStream<TcpStream>> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4096)?;
     let stream = socket.connect(([127, 0, 0, 1], port).into()).await?;
-    let (socket, _) = client_async(format!("ws://127.0.0.1:{port}/events"), stream).await?;
+    let (mut socket, _) = client_async(format!("ws://127.0.0.1:{port}/events"), stream).await?;
+    // greeted: from here on it is owed every event
+    timeout(PATIENCE, socket.next()).await?.ok_or("no greeting")??;
     Ok(socket)
 }
 
@@ -108,10 +110,12 @@ pub(super) async fn drop_oldest(_scale: Scale, report: &mut Report) -> Outcome<(
     let (mut seen, mut gaps, mut announced) = (0, 0, 0);
     let reading = async {
         while seen < last {
-            let Some(Ok(message)) = slow.next().await else {
-                return Err("the slow client was closed".into());
+            let text = match slow.next().await {
+                Some(Ok(Message::Text(text))) => text,
+                Some(Ok(Message::Close(frame))) => return Err(format!("closed: {frame:?}").into()),
+                Some(Ok(_)) => continue,
+                ended => return Err(format!("the slow client's connection ended: {ended:?}").into()),
             };
-            let Message::Text(text) = message else { continue };
             let frame: Value = serde_json::from_str(text.as_str())?;
             if let Some(seq) = frame["seq"].as_u64() {
                 gaps += seq.saturating_sub(seen + 1);
