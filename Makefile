@@ -28,6 +28,7 @@ run: ## start gateway, NATS and the reference workers; Ctrl-C ends all
 setup: ## install what the tests need (apt for programs, a venv outside the tree)
 	@tests/setup/programs
 	@tests/setup/venv
+	@tests/setup/node
 
 test: setup test-rust test-python ## every test: crate and real clients
 	@echo "make test: all passed"

@@ -99,6 +99,8 @@ pub enum Notice {
     Gap(u64),
     /// An accepted event is not confirmed by the broker; its topic and why.
     NotConfirmed(String),
+    /// Which services run now, after one came or went: the answer to `get_status`.
+    Services(Body),
 }
 
 /// How a connection begins, told to the dialect and to the newcomer.

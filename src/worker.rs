@@ -9,12 +9,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config;
 
+mod ask;
 mod command_processor;
 mod connect;
 mod job;
 mod language;
+mod large;
 mod outlet;
 mod service;
+mod vision;
 mod voice;
 
 pub use job::{Job, Work};
@@ -22,7 +25,7 @@ pub use outlet::Outlet;
 pub use service::Worker;
 
 /// Workers this binary can run.
-pub const NAMES: &[&str] = &["command_processor", "language", "voice"];
+pub const NAMES: &[&str] = &["command_processor", "language", "vision", "voice"];
 
 /// How long jobs under way may take to finish after the signal to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -131,6 +134,7 @@ pub async fn run_with(names: &[String], nats: &config::Nats, options: &Options) 
         let worker: Arc<dyn Worker> = match name.as_str() {
             "command_processor" => Arc::new(command_processor::CommandProcessor::new(outlet.clone())),
             "language" => Arc::new(language::Language),
+            "vision" => Arc::new(vision::Vision),
             "voice" => Arc::new(voice::Voice::start(options, outlet.clone(), stop.clone()).await),
             _ => return Err(WorkerError::Unknown { name: name.clone() }),
         };

@@ -1,7 +1,14 @@
 //! Returns every frame as it came: the peer of conformance suites, mounted only by a test configuration.
+//!
+//! `/echo` is plain WebSocket; `/echo/engine.io/` and `/echo/socket.io/` are the servers which the Engine.IO and
+//! Socket.IO suites expect, with their short heartbeat.
+
+use std::sync::Arc;
 
 use crate::dialect::{Dialect, Encoding, Frame, Offence, Opening, Session, Step, Transport};
 use crate::message::{Event, Now, Reply};
+
+mod engine;
 
 /// The echo dialect.
 pub struct Echo;
@@ -16,11 +23,19 @@ impl Dialect for Echo {
     }
 
     fn paths(&self) -> &'static [&'static str] {
-        &["/echo"]
+        &["/echo", "/echo/engine.io/", "/echo/socket.io/"]
     }
 
-    fn open(&self, _opening: Opening) -> Box<dyn Session> {
+    fn open(&self, opening: Opening) -> Box<dyn Session> {
+        if opening.target.contains(".io/") {
+            let sid = opening.session.clone();
+            return Box::new(engine::Engine::new(&opening, sid));
+        }
         Box::new(Mirror)
+    }
+
+    fn open_polled(&self, opening: Opening, _max_message: usize, sid: &Arc<str>) -> Box<dyn Session> {
+        Box::new(engine::Engine::new(&opening, sid.clone()))
     }
 
     fn encode(&self, _encoding: Encoding, _event: &Event) -> Option<Frame> {

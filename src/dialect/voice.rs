@@ -166,6 +166,8 @@ impl Session for Talk {
         out.push(Step::Send(match notice {
             Notice::Degraded(reason) => frame::status(now.unix, "degraded", reason),
             Notice::Restored(reason) => frame::status(now.unix, "ok", reason),
+            // services are asked for here, never told
+            Notice::Services(_) => return,
             Notice::Gap(missed) => frame::gap(now.unix, *missed),
             Notice::NotConfirmed(what) => {
                 frame::error(now.unix, &Fault::new(Code::BusDown, what.as_str()), None, None)

@@ -7,8 +7,9 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::bus::Link;
-use crate::dialect::Notice;
-use crate::gateway::{Gateway, survey};
+use crate::dialect::{Dialect, Notice};
+use crate::gateway::{Gateway, local, survey};
+use crate::message::Space;
 use crate::telemetry::ready::Readiness;
 
 /// Reads how often the supervised broker was restarted.
@@ -70,10 +71,12 @@ async fn services(gateway: Arc<Gateway>) {
         } else {
             Notice::Degraded(format!("service {service} is gone"))
         };
-        gateway
-            .lobby
-            .announce(&notice, |dialect| dialect.services().contains(&service.as_str()))
-            .await;
+        let concerned = |dialect: &dyn Dialect| dialect.services().contains(&service.as_str());
+        gateway.lobby.announce(&notice, concerned).await;
+        if let Ok(status) = local::answer(&gateway, &Space::default(), "get_status") {
+            let status = Notice::Services(status);
+            gateway.lobby.announce(&status, concerned).await;
+        }
     }
 }
 

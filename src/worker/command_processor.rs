@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
+use super::ask::ask;
 use super::{Job, Outlet, Worker};
 use crate::message::{Body, Code, Fault};
 
@@ -44,7 +45,7 @@ impl CommandProcessor {
         job.ack().await;
         let parsed = Parsed::read(command);
         self.tell(job, "processing", &parsed.command, 0).await;
-        let result = carry_out(&parsed);
+        let result = self.carry_out(job, &parsed, &params).await;
         match &result {
             Ok(_) => self.tell(job, "completed", &parsed.command, 100).await,
             Err(fault) => self.tell(job, "error", &fault.text, 100).await,
@@ -54,6 +55,47 @@ impl CommandProcessor {
             data["task-domain-id"] = domain.into();
         }
         Ok(Body::json(data.to_string()))
+    }
+
+    /// Does what the command asks for.
+    async fn carry_out(
+        &self,
+        job: &Job,
+        parsed: &Parsed,
+        params: &Map<String, Value>,
+    ) -> Result<Value, Fault> {
+        match parsed.deed() {
+            Deed::Help => Ok(json!({
+                        "commands": [
+            "help", "time", "calculate 2*(3+4)", "search cats, domain youtube.com", "analyse any text",
+            "analyse this, with a picture as base64 in params.image",
+            ],
+                    })),
+            Deed::Time => Ok(json!({
+                "utc": humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            })),
+            Deed::Calculate(formula) => match calculate::value(formula) {
+                Ok(value) => Ok(json!({"formula": formula, "value": value})),
+                Err(why) => Err(Fault::new(Code::Invalid, format!("cannot calculate: {why}"))),
+            },
+            Deed::Search(words) => Ok(json!({"url": parse::search_url(words, parsed.domain.as_deref())})),
+            Deed::Analyse(text) => self.analyse(job, text, params).await,
+            // the original took any text and left the doing to others
+            Deed::Other => Ok(Value::Null),
+        }
+    }
+
+    /// Pictures are the vision worker's, texts the language worker's.
+    async fn analyse(&self, job: &Job, text: &str, params: &Map<String, Value>) -> Result<Value, Fault> {
+        let (service, action, body) = match params.get("image") {
+            Some(image) => ("vision", "analyse_image", json!({"image": image})),
+            None => ("language", "analyse_text", json!({"text": text})),
+        };
+        self.tell(job, "running", service, 50).await;
+        let body = Body::json(body.to_string());
+        let found = ask(self.outlet.client(), &job.work, service, action, body).await?;
+        serde_json::from_slice(&found.bytes)
+            .map_err(|error| Fault::new(Code::WorkerError, format!("{service} answered no JSON: {error}")))
     }
 
     async fn tell(&self, job: &Job, status: &str, message: &str, progress: u8) {
@@ -68,32 +110,13 @@ impl CommandProcessor {
     }
 }
 
-/// Does what the command asks for.
-fn carry_out(parsed: &Parsed) -> Result<Value, Fault> {
-    match parsed.deed() {
-        Deed::Help => Ok(json!({
-            "commands": ["help", "time", "calculate 2*(3+4)", "search cats, domain youtube.com"],
-        })),
-        Deed::Time => Ok(json!({
-            "utc": humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-        })),
-        Deed::Calculate(formula) => match calculate::value(formula) {
-            Ok(value) => Ok(json!({"formula": formula, "value": value})),
-            Err(why) => Err(Fault::new(Code::Invalid, format!("cannot calculate: {why}"))),
-        },
-        Deed::Search(words) => Ok(json!({"url": parse::search_url(words, parsed.domain.as_deref())})),
-        // the original took any text and left the doing to others
-        Deed::Other => Ok(Value::Null),
-    }
-}
-
 impl Worker for CommandProcessor {
     fn name(&self) -> &'static str {
         "command_processor"
     }
 
     fn description(&self) -> &'static str {
-        "Reference command processor: help, time, calculate, search"
+        "Reference command processor: help, time, calculate, search, analyse"
     }
 
     fn actions(&self) -> &'static [&'static str] {

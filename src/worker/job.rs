@@ -25,6 +25,8 @@ pub struct Work {
     pub action: String,
     /// The parameters.
     pub body: Bytes,
+    /// W3C `traceparent`, handed on with whatever the work asks of others.
+    pub traceparent: Option<String>,
 }
 
 /// A command under way.
@@ -46,6 +48,7 @@ impl Work {
             space,
             action,
             body: message.payload.clone(),
+            traceparent: header(message, headers::TRACEPARENT).map(str::to_owned),
         })
     }
 }
@@ -59,7 +62,8 @@ pub(super) fn is_late(message: &Message, now: Nanos) -> bool {
     }
 }
 
-fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+/// A header of a message.
+pub(super) fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
     message
         .headers
         .as_ref()?

@@ -15,7 +15,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::job::{Job, PUBLISH, Work, is_late};
+use super::job::{Job, PUBLISH, Work, header, is_late};
+use super::large;
 use super::outlet::unix_now;
 use super::{Outlet, WorkerError};
 use crate::bus::contract::headers;
@@ -175,7 +176,13 @@ async fn serve(mut endpoint: async_nats::service::endpoint::Endpoint, desk: Desk
     }
 }
 
-async fn perform(desk: Desk, request: Request, work: Work, _place: OwnedSemaphorePermit) {
+async fn perform(desk: Desk, request: Request, mut work: Work, _place: OwnedSemaphorePermit) {
+    if let Some(reference) = header(&request.message, headers::BODY) {
+        match large::fetch(desk.outlet.client(), reference).await {
+            Ok(body) => work.body = body,
+            Err(fault) => return answer(&request, Err(fault)).await,
+        }
+    }
     let id = work.id.clone();
     let job = Job {
         work,

@@ -18,6 +18,8 @@ pub(super) enum Deed<'a> {
     Time,
     Calculate(&'a str),
     Search(&'a str),
+    /// A text, or nothing where a picture is meant.
+    Analyse(&'a str),
     Other,
 }
 
@@ -52,6 +54,8 @@ impl Parsed {
             let words = after(words, "for").unwrap_or(words);
             // "Search cats on youtube": the place is named by the domain
             Deed::Search(words.rsplit_once(" on ").map_or(words, |(words, _)| words))
+        } else if let Some(text) = after(text, "analyse").or_else(|| after(text, "analyze")) {
+            Deed::Analyse(text)
         } else {
             Deed::Other
         }
