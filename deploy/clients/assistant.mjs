@@ -2,7 +2,7 @@
 import { io } from "socket.io-client";
 
 // the path is the namespace; the transport finds /socket.io/ itself
-const socket = io(process.argv[2] ?? "http://localhost:8000/ws", { transports: ["websocket"] });
+const socket = io(process.argv[2] ?? "http://localhost:8000/ws");
 
 socket.on("connect", () => {
   console.log("connected over", socket.io.engine.transport.name);

@@ -19,7 +19,7 @@ async def main() -> None:
             await script.send("D:" + json.dumps(model))
         async for text in page:
             message = json.loads(text)
-            print("the page is given", message["type"], f"{len(text)} bytes")
+            print("the page is given", message["type"])
             if message["type"] == "data":
                 break
         async with websockets.connect(ADDRESS) as script:

@@ -11,11 +11,14 @@ ADDRESS = sys.argv[1] if len(sys.argv) > 1 else "ws://localhost:8765"
 
 async def main() -> None:
     async with websockets.connect(ADDRESS) as client:
-        await client.send(json.dumps({"type": "demo_flow", "data": {"text": "what time is it"}}))
         async for text in client:
             event = json.loads(text)
-            # the first frame may be a replay of what happened before
-            if event["type"] in ("replay", "connection_status"):
+            # what happened before comes first, then the greeting, then everything live
+            if event["type"] == "replay":
+                continue
+            if event["type"] == "connection_status":
+                if event["data"]["status"] == "connected":
+                    await client.send(json.dumps({"type": "demo_flow", "data": {"text": "what time is it"}}))
                 continue
             print(event["type"], json.dumps(event["data"])[:100])
             if event["type"] in ("latency_trace", "error"):

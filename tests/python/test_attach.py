@@ -13,14 +13,15 @@ import pytest
 from talk import client
 
 WORKERS = pathlib.Path(__file__).parents[2] / "deploy" / "workers"
-NODE_MODULES = os.environ.get("CAUSEWAY_NODE_MODULES", "")
+# where tests/setup/node puts packages, unless told otherwise
+NODE_MODULES = os.environ.get("CAUSEWAY_NODE_MODULES") or os.path.expanduser("~/.cache/causeway/node/node_modules")
 
 
 def commands():
     yield pytest.param([sys.executable, str(WORKERS / "python" / "worker.py")], id="python")
     # modules are looked up beside the program, so the JavaScript one runs as a copy beside them
-    missing = not (shutil.which("node") and NODE_MODULES and (pathlib.Path(NODE_MODULES) / "nats").is_dir())
-    reason = "set CAUSEWAY_NODE_MODULES to a node_modules that has nats"
+    missing = not (shutil.which("node") and (pathlib.Path(NODE_MODULES) / "nats").is_dir())
+    reason = "there is no node with the package nats; CAUSEWAY_NODE_MODULES says where packages are"
     yield pytest.param("javascript", id="javascript", marks=pytest.mark.skipif(missing, reason=reason))
 
 

@@ -13,7 +13,8 @@ from stack import BIN
 from talk import settle
 
 CLIENTS = pathlib.Path(__file__).parents[2] / "deploy" / "clients"
-NODE_MODULES = os.environ.get("CAUSEWAY_NODE_MODULES", "")
+# where tests/setup/node puts packages, unless told otherwise
+NODE_MODULES = os.environ.get("CAUSEWAY_NODE_MODULES") or os.path.expanduser("~/.cache/causeway/node/node_modules")
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +74,10 @@ async def test_the_assistant_client_gets_its_result(broker, gateway, workers, sp
     assert said.startswith("status_update") and "42" in said.splitlines()[-1], said
 
 
-missing = not (shutil.which("node") and (pathlib.Path(NODE_MODULES or "/none") / "socket.io-client").is_dir())
+missing = not (shutil.which("node") and (pathlib.Path(NODE_MODULES) / "socket.io-client").is_dir())
 
 
-@pytest.mark.skipif(missing, reason="set CAUSEWAY_NODE_MODULES to a node_modules that has socket.io-client")
+@pytest.mark.skipif(missing, reason="there is no node with the package socket.io-client; CAUSEWAY_NODE_MODULES says where packages are")
 async def test_the_socket_io_client_gets_its_result(broker, gateway, workers, tmp_path):
     await serving(broker, "command_processor")
     # modules are looked up beside the program
