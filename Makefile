@@ -17,13 +17,16 @@ export PYTHONDONTWRITEBYTECODE := 1
 # `make -k test` and the like must not reorder what each recipe says
 .NOTPARALLEL:
 
-.PHONY: help run test test-rust test-python setup bench faults lint fmt conformance compose-test clean-venv
+.PHONY: help run viewer-assets test test-rust test-python setup bench faults lint fmt conformance compose-test clean-venv
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## start gateway, NATS and the reference workers; Ctrl-C ends all
 	@deploy/scripts/run
+
+viewer-assets: ## fetch the pages of the CAD viewer into a cache outside the tree (needs pip)
+	@deploy/scripts/viewer-assets
 
 setup: ## install what the tests need (apt for programs, a venv outside the tree)
 	@tests/setup/programs

@@ -43,6 +43,8 @@ pub struct Config {
     pub log: Log,
     /// Traces; the exporter itself is set by `OTEL_*`.
     pub trace: Trace,
+    /// What only CAD clients need.
+    pub cad: Cad,
     /// Per dialect: legacy port, limits, routes. Keyed by dialect name; every dialect has an entry.
     pub dialects: BTreeMap<String, DialectSettings>,
 }
@@ -240,6 +242,23 @@ pub struct Trace {
     pub ratio: f64,
     /// Whether `OTEL_*` names a collector; without one no span is recorded.
     pub export: bool,
+}
+
+/// What only CAD clients need.
+#[derive(Clone, Debug, Default)]
+pub struct Cad {
+    /// Settings of the viewer, over its defaults and the user's own file.
+    pub viewer: BTreeMap<String, serde_json::Value>,
+    /// The user's own file of such settings (YAML). Default `~/.ocpvscode_standalone`.
+    pub settings_file: PathBuf,
+    /// Where the viewer's pages are. Default `$XDG_CACHE_HOME/causeway/viewer`.
+    pub assets: PathBuf,
+    /// Below these directories screenshots may be written. Default home, working and temporary directory.
+    pub screenshots: Vec<PathBuf>,
+    /// Tells scripts on this machine where the viewer is, in `~/.ocpvscode`. Default false.
+    pub register: bool,
+    /// The file they look into. Default `~/.ocpvscode`.
+    pub registry: PathBuf,
 }
 
 /// Settings each dialect has.

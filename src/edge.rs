@@ -13,3 +13,4 @@ pub mod ports;
 pub mod raw;
 pub mod rest;
 pub mod upgrade;
+pub mod viewer;

@@ -14,7 +14,7 @@ use crate::config::problem::{Problem, Problems};
 use crate::config::settings::Setting;
 use crate::config::table;
 use crate::config::{
-    Bodies, Commands, Config, DialectSettings, Events, Gateway, Log, Nats, Ops, Slow, Trace, WebSocket,
+    Bodies, Cad, Commands, Config, DialectSettings, Events, Gateway, Log, Nats, Ops, Slow, Trace, WebSocket,
 };
 use crate::dialect;
 use crate::message::Space;
@@ -98,6 +98,7 @@ fn empty() -> Config {
         nats: Nats::default(),
         log: Log::default(),
         trace: Trace::default(),
+        cad: Cad::default(),
         dialects: dialect::ALL.iter().map(entry).collect(),
     }
 }
@@ -112,6 +113,26 @@ fn finish(config: &mut Config, sources: &Sources) {
             .or_else(|| given("HOME").map(|home| Path::new(home).join(".local/share")))
             .unwrap_or_else(|| PathBuf::from("/var/lib"));
         config.nats.store = data.join("causeway/nats");
+    }
+    let home = given("HOME").map(PathBuf::from);
+    let cad = &mut config.cad;
+    if cad.assets.as_os_str().is_empty() {
+        let cache = given("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .or_else(|| home.as_ref().map(|home| home.join(".cache")))
+            .unwrap_or_else(|| PathBuf::from("/var/cache"));
+        cad.assets = cache.join("causeway/viewer");
+    }
+    if let Some(home) = &home {
+        cad.settings_file = home.join(".ocpvscode_standalone");
+        cad.registry = home.join(".ocpvscode");
+    }
+    if cad.screenshots.is_empty() {
+        let temporary = given("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
+        cad.screenshots.extend(home);
+        cad.screenshots.extend(given("PWD").map(PathBuf::from));
+        cad.screenshots.push(temporary);
     }
     let endpoint =
         given("OTEL_EXPORTER_OTLP_ENDPOINT").or_else(|| given("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"));

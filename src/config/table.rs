@@ -2,9 +2,10 @@
 
 use crate::config::facts;
 use crate::config::settings::{Setting, row, secret};
-use crate::config::value::{self as kind, size_text};
-use crate::config::{Config, DialectSettings};
+use crate::config::value as kind;
 use crate::dialect;
+
+mod dialects;
 
 /// Every setting, in the order of the documentation.
 pub(super) fn all() -> Vec<Setting> {
@@ -13,7 +14,10 @@ pub(super) fn all() -> Vec<Setting> {
     rows.extend(bus());
     rows.extend(telemetry());
     for dialect in dialect::ALL.iter().filter(|dialect| !facts::test_only(**dialect)) {
-        rows.extend(of_dialect(*dialect));
+        rows.extend(dialects::common(*dialect));
+        if dialect.name() == "cad" {
+            rows.extend(dialects::cad());
+        }
     }
     rows
 }
@@ -354,44 +358,4 @@ fn telemetry() -> Vec<Setting> {
             |c| &mut c.trace.ratio,
         ),
     ]
-}
-
-fn of_dialect(dialect: &'static dyn dialect::Dialect) -> [Setting; 4] {
-    let name = dialect.name();
-    let key = |key: &str| format!("{name}.{key}");
-    let port = facts::port(dialect).map_or(r#""off""#.to_owned(), |port| port.to_string());
-    [
-        row(
-            key("port"),
-            kind::PORT_OR_OFF,
-            port,
-            format!("The port {name} clients know; `\"off\"` for none."),
-            move |c| &mut of(c, name).port,
-        ),
-        row(
-            key("space"),
-            kind::SPACE,
-            r#""main""#,
-            "Space of clients on that port that name none.",
-            move |c| &mut of(c, name).space,
-        ),
-        row(
-            key("max_message"),
-            kind::MEMORY,
-            format!("{:?}", size_text(facts::max_message(dialect))),
-            "Largest message a client may send.",
-            move |c| &mut of(c, name).max_message,
-        ),
-        row(
-            key("routes"),
-            kind::ROUTES,
-            "",
-            "Services by action or `prefix*`, over the dialect's own.",
-            move |c| &mut of(c, name).routes,
-        ),
-    ]
-}
-
-fn of<'a>(config: &'a mut Config, dialect: &str) -> &'a mut DialectSettings {
-    config.dialects.entry(dialect.to_owned()).or_default()
 }

@@ -123,6 +123,14 @@ pub(super) const ROUTES: Kind<Vec<(String, String)>> = Kind {
     name: "table of services",
     parse: lists::routes,
 };
+pub(super) const VIEWER: Kind<BTreeMap<String, serde_json::Value>> = Kind {
+    name: "table of viewer settings",
+    parse: lists::viewer,
+};
+pub(super) const FOLDERS: Kind<Vec<PathBuf>> = Kind {
+    name: "directories",
+    parse: lists::folders,
+};
 pub(super) const DURATIONS: Kind<BTreeMap<String, Duration>> = Kind {
     name: "table of durations",
     parse: lists::durations,

@@ -23,6 +23,7 @@ use crate::dialect::{Dialect, Encoding, Frame, Opening, Session, Transport};
 use crate::message::{Body, Class, Event};
 
 mod client;
+mod parts;
 mod reset;
 pub mod settings;
 
@@ -81,7 +82,7 @@ impl Dialect for Cad {
             (PAGE, Class::Event, RESPONSE) | (WORKER | NEW_WORKER, Class::State, EXACT) => text(&event.body),
             (WORKER, Class::State, STATUS) => {
                 let said = Merged::read(&event.body.bytes)?.said;
-                Some(Frame::text(client::status(said.get())))
+                Some(Frame::text(parts::status(said.get())))
             }
             _ => None,
         }

@@ -15,7 +15,7 @@ use warp::path::FullPath;
 use crate::edge::accept::Peer;
 use crate::edge::door::{self, Wish};
 use crate::edge::ports::Purpose;
-use crate::edge::{cors, landing, polling, rest, upgrade};
+use crate::edge::{cors, landing, polling, rest, upgrade, viewer};
 use crate::gateway::Gateway;
 use crate::message::Fault;
 
@@ -92,6 +92,9 @@ async fn answer(
         let fault = Fault::new(crate::message::Code::Invalid, "only GET is served here");
         return refuse(StatusCode::METHOD_NOT_ALLOWED, &fault);
     }
+    if let Some(response) = viewer::answer(gateway, &request).await {
+        return response;
+    }
     match (request.peer.purpose, request.path.as_str()) {
         (Purpose::Gateway, "/") => page(landing::PAGE, "text/html; charset=utf-8"),
         (Purpose::Gateway, "/status.json") => json(StatusCode::OK, &landing::status(gateway)),
@@ -113,7 +116,7 @@ fn missing(gateway: &Gateway, path: &str) -> Response<Bytes> {
     let body = serde_json::json!({
         "error": "not_found",
         "message": format!("there is nothing at {path}"),
-        "pages": ["/", "/status.json"],
+        "pages": ["/", "/viewer", "/status.json"],
         "websockets": door::paths(gateway),
     });
     json(StatusCode::NOT_FOUND, &body)

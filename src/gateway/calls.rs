@@ -110,7 +110,7 @@ impl Calls {
         let Some(among) = &self.among else { return };
         let snapshot = self.gateway.look(&among.key).await;
         let mut steps = Vec::new();
-        self.gateway.show(&snapshot, self.dialect, |view| {
+        self.gateway.show(&snapshot, |view| {
             session.left(clock::read(), view, &mut steps);
         });
         Box::pin(self.perform(session, &mut steps)).await;
@@ -177,7 +177,7 @@ impl Calls {
                             let snapshot = self.gateway.look(&among.key).await;
                             let now = clock::read();
                             let show = |view: &View| session.seen(now, view, steps);
-                            self.gateway.show(&snapshot, self.dialect, show);
+                            self.gateway.show(&snapshot, show);
                         }
                     }
                     Step::Merge(merge) => {

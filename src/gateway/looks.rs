@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tracing::warn;
 
+use crate::dialect::cad::settings;
 use crate::dialect::view::{States, View};
 use crate::gateway::Gateway;
 use crate::gateway::lobby::Key;
@@ -56,17 +57,38 @@ impl Gateway {
     }
 
     /// Lets a session see a snapshot.
-    pub fn show<T>(&self, snapshot: &Snapshot, dialect: &str, to: impl FnOnce(&View) -> T) -> T {
+    pub fn show<T>(&self, snapshot: &Snapshot, to: impl FnOnce(&View) -> T) -> T {
         to(&View {
             states: &snapshot.states,
             running: &|service| self.directory.running(service),
             present: &|session| self.presence.knows(session),
-            settings: &|| self.viewer_settings(dialect),
+            settings: &|| {
+                serde_json::Value::Object(self.viewer_settings())
+                    .to_string()
+                    .into()
+            },
         })
     }
 
-    /// What sessions of a dialect are told of their settings.
-    fn viewer_settings(&self, _dialect: &str) -> Bytes {
-        Bytes::from_static(crate::dialect::cad::settings::DEFAULTS.as_bytes())
+    /// The viewer's settings: the operator's over the user's own file over the defaults. The file is small and read
+    /// anew each time, as the original does.
+    #[must_use]
+    pub fn viewer_settings(&self) -> serde_json::Map<String, serde_json::Value> {
+        let cad = &self.config.cad;
+        let user = std::fs::read_to_string(&cad.settings_file).unwrap_or_default();
+        let user: serde_json::Map<_, _> = match serde_saphyr::from_str(&user) {
+            Ok(user) => user,
+            Err(error) => {
+                if !user.trim().is_empty() {
+                    warn!(file = %cad.settings_file.display(), %error, "the viewer's settings are not read");
+                }
+                serde_json::Map::new()
+            }
+        };
+        let (user, bad) = settings::of_user(&user);
+        for text in bad {
+            warn!(file = %cad.settings_file.display(), "{text}");
+        }
+        settings::over_defaults([&user, &cad.viewer])
     }
 }

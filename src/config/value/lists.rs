@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use figment::value::Value;
+
+use crate::dialect::cad::settings;
 
 use super::{Parsed, Wrong, duration, shorten, string, without_login, wrong};
 
@@ -120,4 +123,30 @@ fn service(value: &Value) -> Parsed<String> {
 
 pub(super) fn durations(value: &Value) -> Parsed<BTreeMap<String, Duration>> {
     entries(value, |_, value| duration(value)).map(|rows| rows.into_iter().collect())
+}
+
+/// Settings of the CAD viewer, each of the kind the viewer takes.
+pub(super) fn viewer(value: &Value) -> Parsed<BTreeMap<String, serde_json::Value>> {
+    let read = |name: &str, value: &Value| {
+        let given = serde_json::to_value(value).unwrap_or_default();
+        let Err(expected) = settings::check(name, &given) else {
+            return Ok(given);
+        };
+        // variables and flags say everything as text
+        let said = given.as_str().and_then(|text| serde_json::from_str(text).ok());
+        match said.filter(|said| settings::check(name, said).is_ok()) {
+            Some(said) => Ok(said),
+            None => wrong(&expected, value),
+        }
+    };
+    entries(value, read).map(|rows| rows.into_iter().collect())
+}
+
+pub(super) fn folders(value: &Value) -> Parsed<Vec<PathBuf>> {
+    match list(value) {
+        Some(items) if items.iter().all(|item| item.starts_with('/')) => {
+            Ok(items.into_iter().map(PathBuf::from).collect())
+        }
+        _ => wrong("absolute directories such as [\"/home/me/pictures\"]", value),
+    }
 }

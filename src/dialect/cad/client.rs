@@ -1,18 +1,18 @@
 //! One CAD client: what it says becomes steps, what it asks is answered from the state at hand.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::dialect::cad::parts::{broken, event, ignored, is_object, of, state, status, two};
 use crate::dialect::cad::{
     ANIMATION, CURRENT, EXACT, MODEL, PAGE, RELATIVE_TIME, RESPONSE, STATUS, UI, WORKER,
 };
 use crate::dialect::view::{Merge, Merged, View};
-use crate::dialect::{Append, Encoding, Fate, Frame, Notice, Offence, Opening, Routes, Session, Step};
-use crate::message::{Answer, Body, CallId, Class, Close, Code, Command, Now, Reply};
+use crate::dialect::{Encoding, Frame, Notice, Offence, Opening, Routes, Session, Step};
+use crate::message::{Answer, Body, CallId, Close, Code, Command, Now, Reply};
 use crate::wire::json::Members;
 
 /// How a measurement worker introduces itself; anything else after `L:` is a page.
@@ -52,70 +52,6 @@ pub(super) struct Client {
     calls: u64,
     /// When this page last said that it is the one touched last.
     claimed: Option<Duration>,
-}
-
-/// The answer to `C:"status"`, also how a worker hears of a report.
-pub(super) fn status(text: &str) -> String {
-    format!(r#"{{"command":"status","text":{text}}}"#)
-}
-
-fn broken(code: &'static str, reason: &'static str) -> Offence {
-    Offence {
-        code,
-        fate: Fate::Close(Close::new(1007, reason)),
-    }
-}
-
-/// The originals say nothing, so nothing is said.
-fn ignored(code: &'static str) -> Offence {
-    Offence {
-        code,
-        fate: Fate::Continue,
-    }
-}
-
-fn state(topic: &str, bytes: Bytes) -> Step {
-    Step::Append(Append {
-        class: Class::State,
-        topic: topic.to_owned(),
-        body: Body::json(bytes),
-    })
-}
-
-fn event(topic: &str, bytes: Bytes) -> Step {
-    Step::Append(Append {
-        class: Class::Event,
-        topic: topic.to_owned(),
-        body: Body::json(bytes),
-    })
-}
-
-/// Two members of an object, by name; an error when it is no JSON object.
-fn two(payload: &[u8], names: [&str; 2]) -> Result<[Option<Range<usize>>; 2], Offence> {
-    let mut found = [None, None];
-    let mut members = Members::new(payload);
-    for member in members.by_ref() {
-        let name = &payload[member.name];
-        if let Some(at) = names.iter().position(|known| known.as_bytes() == name) {
-            found[at] = Some(member.value);
-        }
-    }
-    if members.whole() {
-        Ok(found)
-    } else {
-        Err(broken("bad_json", "the payload is no JSON object"))
-    }
-}
-
-/// The bytes of a member that was found, empty when it was not.
-fn of(payload: &[u8], range: Option<&Range<usize>>) -> Bytes {
-    range.map_or_else(Bytes::new, |range| {
-        Bytes::copy_from_slice(&payload[range.clone()])
-    })
-}
-
-fn is_object(payload: &[u8], range: Option<&Range<usize>>) -> bool {
-    range.is_some_and(|range| payload[range.start] == b'{')
 }
 
 impl Client {

@@ -1,0 +1,98 @@
+//! A page filled in: the settings it starts with, and the address it dials.
+
+use minijinja::{Environment, context};
+use serde_json::{Map, Value};
+
+use super::assets::Generation;
+
+const SCRIPTS: &str = r#"<script type="module" src="static/js/three-cad-viewer.esm.js"></script>"#;
+const IMPORTS: &str = r#"
+            import { Comms } from "./static/js/comms.js";
+            import { logo } from "./static/js/logo.js";"#;
+
+/// Where the page dials: what stands in front of the last colon of its address, and behind it.
+pub(super) struct Dial {
+    pub(super) host: String,
+    /// Port and path; empty where `host` says it all.
+    pub(super) port: String,
+}
+
+/// The earlier generation: a Jinja template with fragments of script.
+pub(super) fn third(page: &Generation, settings: &Map<String, Value>, dial: &Dial) -> Result<String, String> {
+    let comms = format!(
+        r"const comms = new Comms({}, {}, -1);
+            const vscode = {{ postMessage: (message) => comms.sendStatus(message) }};
+            window.showViewer = () => {{
+                const ocpLogo = logo();
+                viewer = showViewer(ocpLogo.data, ocpLogo.config);
+                window.viewer = viewer;
+            }};",
+        literal(&dial.host),
+        literal(&dial.port),
+    );
+    let mut environment = Environment::new();
+    environment
+        .add_template("viewer.html", &page.template)
+        .map_err(|error| error.to_string())?;
+    let value = |name: &str| settings.get(name).cloned().unwrap_or_default();
+    let template = environment.get_template("viewer.html");
+    let text = |name: &str| value(name).as_str().unwrap_or_default().to_owned();
+    template
+        .and_then(|template| {
+            template.render(context! {
+                styleSrc => "./static/css/three-cad-viewer.css",
+                scriptSrc => "./static/js/three-cad-viewer.esm.js",
+                treeWidth => value("tree_width").as_i64().unwrap_or(240),
+                glass => value("glass").as_bool().unwrap_or(true),
+                tools => value("tools").as_bool().unwrap_or(true),
+                theme => text("theme"),
+                up => text("up"),
+                control => text("control"),
+                standalone_scripts => SCRIPTS,
+                standalone_imports => IMPORTS,
+                standalone_comms => comms,
+                standalone_init => r#"onload="showViewer()""#,
+            })
+        })
+        .map_err(|error| error.to_string())
+}
+
+/// The later generation: names after a dollar sign, each a JSON literal; a doubled one is itself.
+pub(super) fn fourth(
+    page: &Generation,
+    settings: &Map<String, Value>,
+    dial: &Dial,
+) -> Result<String, String> {
+    let mut out = String::with_capacity(page.template.len() + 512);
+    let mut rest = page.template.as_str();
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+            continue;
+        }
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let end = rest.find(|c| !word(c)).unwrap_or(rest.len());
+        let (name, after) = rest.split_at(end);
+        rest = after;
+        match name {
+            "ws_host" => out.push_str(&literal(&dial.host)),
+            "ws_port" => out.push_str(&literal(&dial.port)),
+            "max_retries" => out.push_str("-1"),
+            _ => {
+                let value = settings.get(name);
+                let value = value.ok_or_else(|| format!("the page asks for {name}, which is no setting"))?;
+                out.push_str(&value.to_string().replace('<', "\\u003c"));
+            }
+        }
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// A text in a script that stands in a page.
+fn literal(text: &str) -> String {
+    Value::from(text).to_string().replace('<', "\\u003c")
+}
