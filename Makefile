@@ -12,6 +12,7 @@ T ?=
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := $(shell tests/setup/venv --path)
+NODE := $(shell tests/setup/node --path)
 # no byte code beside the sources
 export PYTHONDONTWRITEBYTECODE := 1
 # `make -k test` and the like must not reorder what each recipe says
@@ -42,7 +43,7 @@ test-rust:
 
 test-python:
 	cargo build --bin causeway
-	CAUSEWAY_BIN="$(abspath $(TARGET))/debug/causeway" "$(VENV)/bin/python" -m pytest -q -p no:cacheprovider $(if $(T),-k '$(T)') tests/python
+	CAUSEWAY_BIN="$(abspath $(TARGET))/debug/causeway" CAUSEWAY_NODE_MODULES="$(NODE)/node_modules" "$(VENV)/bin/python" -m pytest -q -p no:cacheprovider $(if $(T),-k '$(T)') tests/python
 
 bench: ## measure beside nats-server's own WebSocket and print the ratios
 	@deploy/scripts/need nats-server cc

@@ -26,9 +26,9 @@ export function closeAll() {
 }
 
 /** The next event of a name; `wanted` picks among its arguments. */
-export function next(socket, name, wanted = () => true) {
+export function next(socket, name, wanted = () => true, patience = PATIENCE) {
   return new Promise((resolve, reject) => {
-    const late = setTimeout(() => reject(new Error(`no ${name} came`)), PATIENCE);
+    const late = setTimeout(() => reject(new Error(`no ${name} came`)), patience);
     late.unref();
     const hear = (...args) => {
       if (!wanted(...args)) return;

@@ -121,3 +121,20 @@ class Gateway:
 
     def events(self, space: str, query: str = "") -> str:
         return f"ws://127.0.0.1:{self.port}/events/{space}{query}"
+
+
+class Workers:
+    """Reference workers in one process."""
+
+    def __init__(self, broker, log: pathlib.Path, *names: str):
+        self.log = log
+        env = {key: value for key, value in os.environ.items() if not key.startswith("GW_")}
+        env |= {"GW_NATS_URL": broker.url, "GW_LOG_LEVEL": "info", "CAUSEWAY_SPEECH": "off"}
+        with log.open("w") as out:
+            command = [BIN, "worker", *names]
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env)
+        wait(self.process, "the workers", log, lambda: log.read_text().count("worker ready") == len(names))
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)

@@ -6,34 +6,14 @@ import pathlib
 import subprocess
 
 import pytest
-from stack import BIN, PATH, Gateway, wait
+from stack import PATH, Gateway, Workers
 
 NODE = pathlib.Path(__file__).parent.parent / "node"
-HOME = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "causeway" / "node"
-WORKERS = ("command_processor", "language", "vision")
-
-
-class Workers:
-    """The assistant's reference workers in one process."""
-
-    def __init__(self, broker, log: pathlib.Path, *names: str):
-        self.log = log
-        env = {key: value for key, value in os.environ.items() if not key.startswith("GW_")}
-        env |= {"GW_NATS_URL": broker.url, "GW_LOG_LEVEL": "info", "CAUSEWAY_SPEECH": "off"}
-        with log.open("w") as out:
-            command = [BIN, "worker", *(names or WORKERS)]
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env)
-        names = names or WORKERS
-        wait(self.process, "the workers", log, lambda: log.read_text().count("worker ready") == len(names))
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(30)
-
-
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "causeway"
+MODULES = pathlib.Path(os.environ.get("CAUSEWAY_NODE_MODULES") or CACHE / "node" / "node_modules")
 @pytest.fixture(scope="module")
 def workers(broker, tmp_path_factory):
-    running = Workers(broker, tmp_path_factory.mktemp("workers") / "log")
+    running = Workers(broker, tmp_path_factory.mktemp("workers") / "log", "command_processor", "language", "vision")
     yield running
     running.stop()
 
@@ -45,10 +25,16 @@ def assistant(broker, workers, tmp_path_factory):
     assert server.stop() == 0, server.log.read_text()
 
 
+def environment(gateway, space: str) -> dict:
+    """What the JavaScript side is told."""
+    env = {**os.environ, "PATH": PATH, "CAUSEWAY_NODE": str(MODULES.parent), "CAUSEWAY_SPACE": space}
+    env["CAUSEWAY_URL"] = f"http://127.0.0.1:{gateway.port}"
+    return env
+
+
 @pytest.mark.parametrize("file", sorted(path.name for path in NODE.glob("*.test.mjs")))
 async def test_javascript(assistant, space, file):
-    env = {**os.environ, "PATH": PATH, "CAUSEWAY_NODE": str(HOME), "CAUSEWAY_SPACE": space}
-    env["CAUSEWAY_URL"] = f"http://127.0.0.1:{assistant.port}"
+    env = environment(assistant, space)
     process = await asyncio.create_subprocess_exec(
         "node", "--test", "--test-reporter=spec", str(NODE / file), env=env,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -60,3 +46,23 @@ async def test_javascript(assistant, space, file):
             process.kill()
     print(said.decode())
     assert process.returncode == 0, said.decode()
+
+
+async def test_all_come_back_after_a_restart(own_gateway, space):
+    """A thousand clients of all transports; the gateway restarts under them."""
+    gateway = own_gateway(GW_GATEWAY_DRAIN_SPREAD="1s")
+    process = await asyncio.create_subprocess_exec(
+        "node", str(NODE / "storm.mjs"), "1000", env=environment(gateway, space),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )
+    try:
+        assert await process.stdout.readline() == b"up\n"
+        assert await asyncio.to_thread(gateway.stop) == 0
+        await asyncio.to_thread(gateway.start)
+        said = await process.stdout.read()
+        assert await process.wait() == 0, said.decode()
+        # packet 41 would be "io server disconnect", after which a client stays away
+        assert said.startswith(b"back 1000 after transport close"), said.decode()
+    finally:
+        if process.returncode is None:
+            process.kill()
