@@ -45,6 +45,15 @@ test-python:
 	cargo build --bin causeway
 	CAUSEWAY_BIN="$(abspath $(TARGET))/debug/causeway" CAUSEWAY_NODE_MODULES="$(NODE)/node_modules" "$(VENV)/bin/python" -m pytest -q -p no:cacheprovider $(if $(T),-k '$(T)') tests/python
 
+.PHONY: e2e addon
+e2e: setup ## the same clients against a real Blender, without and with a window (installs Blender, 650 MB)
+	@deploy/scripts/need blender Xvfb
+	cargo build --bin causeway
+	CAUSEWAY_BIN="$(abspath $(TARGET))/debug/causeway" "$(VENV)/bin/python" -m pytest -q -p no:cacheprovider $(if $(T),-k '$(T)') tests/e2e/blender
+
+addon: ## build the Blender add-on as one zip under target/
+	@PYTHON="$(firstword $(wildcard $(VENV)/bin/python) python3)" deploy/workers/blender/build-addon "$(abspath $(TARGET))/causeway-blender.zip"
+
 bench: ## measure beside nats-server's own WebSocket and print the ratios
 	@deploy/scripts/need nats-server cc
 	cargo bench --profile $(BENCH_PROFILE) --bench gateway

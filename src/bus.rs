@@ -80,8 +80,8 @@ pub trait Store: Send + Sync {
     fn put<'a>(&'a self, class: Class, body: &'a Body) -> BoxFuture<'a, Result<String, Fault>>;
 }
 
-/// Whether the directory shows a service running; tells `unknown_action` from `no_worker`.
-pub type Running = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+/// Whether the directory shows a service running for a space; tells `unknown_action` from `no_worker`.
+pub type Running = Arc<dyn Fn(&str, &Space) -> bool + Send + Sync>;
 
 /// A message of a stream, live or read back.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use async_nats::Client;
 use async_nats::service::{Service, ServiceExt};
 use broker::{Broker, PATIENCE, eventually};
 use causeway::bus::directory::{Change, Directory};
-use causeway::message::Code;
+use causeway::message::{Code, Space};
 use futures_util::StreamExt;
 use tokio::sync::broadcast::Receiver;
 
@@ -54,7 +54,7 @@ async fn services_come_and_go() {
     assert_eq!(next(&mut changes).await, ("voice".into(), true));
     assert!(directory.running("voice"), "shown before it is told");
     assert!(!directory.running("voic") && !directory.running("voice2"));
-    assert!(directory.as_running()("voice"));
+    assert!(directory.as_running()("voice", &Space::default()));
     eventually("the endpoints", || async {
         directory
             .snapshot()

@@ -194,9 +194,9 @@ pub(super) fn header<'a>(map: Option<&'a HeaderMap>, name: &'static str) -> Opti
 pub(super) fn answered(core: &Arc<Core>, token: u64, message: Message) {
     let large = header(message.headers.as_ref(), headers::BODY).is_some();
     match core.calls.arrive(token, message, large) {
-        Arrival::Now(service, message) => {
+        Arrival::Now(service, space, message) => {
             let replied = replied(&message);
-            let answer = core.decode(&service, message);
+            let answer = core.decode(&service, &space, message);
             if answer.is_final() {
                 if let Some(pending) = core.calls.remove(token) {
                     core.measure(&pending, replied);
@@ -219,10 +219,10 @@ pub(super) fn answered(core: &Arc<Core>, token: u64, message: Message) {
 
 /// Answers of one call from its first large body on: fetched one after the other, so that they keep their order.
 async fn fetch_in_order(core: Arc<Core>, token: u64) {
-    while let Some((service, message)) = core.calls.queued(token) {
+    while let Some((service, space, message)) = core.calls.queued(token) {
         let reference = header(message.headers.as_ref(), headers::BODY).map(str::to_owned);
         let replied = replied(&message);
-        let mut answer = core.decode(&service, message);
+        let mut answer = core.decode(&service, &space, message);
         if let Some(reference) = reference {
             answer = core.resolve(answer, &reference).await;
         }
@@ -251,17 +251,17 @@ impl Core {
         }
     }
 
-    fn decode(&self, service: &str, message: Message) -> Answer {
+    fn decode(&self, service: &str, space: &Space, message: Message) -> Answer {
         if message.status == Some(StatusCode::NO_RESPONDERS) {
-            return Answer::Failed(self.nobody(service));
+            return Answer::Failed(self.nobody(service, space));
         }
         let map = message.headers.as_ref();
         headers::answer(|name| header(map, name), message.payload.clone())
     }
 
-    fn nobody(&self, service: &str) -> Fault {
+    fn nobody(&self, service: &str, space: &Space) -> Fault {
         let running = self.running.read().as_ref().map(Arc::clone);
-        if running.is_some_and(|running| running(service)) {
+        if running.is_some_and(|running| running(service, space)) {
             return Fault::new(
                 Code::UnknownAction,
                 format!("`{service}` runs but does not know this action; check its name"),

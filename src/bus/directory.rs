@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Running;
-use crate::message::{Code, Fault};
+use crate::message::{Code, Fault, Space};
 use answers::Answer;
 pub use answers::{Endpoint, EndpointStats, LastError, Stats};
 use roster::{Key, Roster};
@@ -112,11 +112,26 @@ impl Directory {
         self.shared.view.read().services.contains(service)
     }
 
-    /// [`Directory::running`] for whoever should not know the directory.
+    /// Whether the service runs for a space: a stateful one listens in its own space alone.
+    #[must_use]
+    pub fn serves(&self, service: &str, space: &Space) -> bool {
+        let hears = |endpoint: &Endpoint| match endpoint.subject.strip_prefix("gw.v1.cmd.") {
+            Some(rest) => {
+                matches!(rest.split('.').next(), Some(token) if token == "*" || token == space.as_str())
+            }
+            None => true,
+        };
+        // an instance's endpoints are known a moment after the instance itself
+        let view = self.shared.view.read();
+        let mut instances = view.instances.iter().filter(|instance| instance.name == service);
+        instances.any(|instance| instance.endpoints.is_empty() || instance.endpoints.iter().any(hears))
+    }
+
+    /// [`Directory::serves`] for whoever should not know the directory.
     #[must_use]
     pub fn as_running(&self) -> Running {
         let directory = self.clone();
-        Arc::new(move |service| directory.running(service))
+        Arc::new(move |service, space| directory.serves(service, space))
     }
 
     /// All instances, by service and id.

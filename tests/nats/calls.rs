@@ -110,7 +110,7 @@ async fn a_command_carries_the_headers_of_the_contract() {
 async fn without_responders_the_directory_tells_what_is_missing() {
     let server = Server::start().await;
     let bus = Plan::at(&server).connect().await.unwrap();
-    bus.set_running(Arc::new(|service| service == "voice"));
+    bus.set_running(Arc::new(|service, _| service == "voice"));
     let (replies, mut heard) = ear();
     for (id, service) in [(1, "voice"), (2, "blender")] {
         let one = command(id, service, "nonsense", "{}");

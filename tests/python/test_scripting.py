@@ -10,7 +10,7 @@ import time
 
 import pytest
 from documents import Worker, talk
-from stack import Gateway, free_port
+from stack import Broker, Gateway, free_port
 from talk import bus, eventually
 
 HERE = pathlib.Path(__file__).parent
@@ -82,6 +82,7 @@ async def test_an_error_in_the_code_is_told_with_what_was_printed_before(client)
         assert answer["output"] == "before\n"
         assert 'File "<code>", line 2' in answer["traceback"]
         assert "execute.py" not in answer["traceback"], "the worker's own lines say nothing to the client"
+        assert (await one.run("raise ValueError('ü\\n😀')"))["error"] == "ü\n😀"
         assert (await one.run("1 +"))["error_type"] == "SyntaxError"
         assert (await one.run("import sys; sys.exit(3)"))["error_type"] == "SystemExit"
         assert (await one.run("print('still here')"))["output"] == "still here\n"
@@ -231,11 +232,14 @@ async def test_bad_parameters_are_told(client):
         assert (await one.action("fly"))["message"] == "Unknown command: fly"
 
 
-async def test_without_a_worker_it_says_so_at_once(broker, own_gateway):
+async def test_without_a_worker_it_says_at_once_how_to_start_one(broker, stage, own_gateway):
+    """Also while a worker serves another space."""
     gateway = own_gateway(GW_SCRIPTING_SPACE="nobody")
     async with talk(gateway.port) as one:
         answer = await one.action("get_state")
-        assert answer["code"] in ("no_worker", "unknown_action") and answer["id"] == "1"
+        assert (answer["code"], answer["id"]) == ("no_worker", "1")
+        assert "apt-get install" in answer["message"] and "--profile blender" in answer["message"]
+        assert (await one.ask("get_state"))["code"] == "no_worker"
 
 
 async def test_only_final_replies_count_in_the_statistics(broker, client):
@@ -255,7 +259,7 @@ async def test_only_final_replies_count_in_the_statistics(broker, client):
         assert later[2] > busy + 1_000_000_000
 
 
-async def test_code_is_off_unless_allowed_and_off_behind_an_exposed_gateway(broker, own_gateway, tmp_path):
+async def test_code_is_off_unless_allowed(broker, own_gateway, tmp_path):
     closed = own_gateway(GW_SCRIPTING_SPACE="closed")
     worker = start(broker, tmp_path / "closed", "closed", "--progress", "0.5")
     try:
@@ -265,6 +269,26 @@ async def test_code_is_off_unless_allowed_and_off_behind_an_exposed_gateway(brok
             assert (await one.ask("ping"))["status"] == "success"
     finally:
         assert worker.stop() == 0
+
+
+async def test_code_is_refused_behind_an_exposed_gateway(broker, tmp_path):
+    # a broker of their own: what one gateway says of itself counts for every worker on its broker
+    broker = Broker(tmp_path / "nats")
+    gateway = Gateway(broker, tmp_path / "open", GW_GATEWAY_BIND="0.0.0.0", GW_GATEWAY_ALLOW_EXPOSED="true")
+    worker = start(broker, tmp_path / "refusing", "main", "--allow-code")
+    try:
+        async with talk(gateway.port) as one:
+            while (answer := await one.run("print(1)"))["code"] in ("busy", "no_worker"):
+                await asyncio.sleep(0.1)
+            assert answer["code"] == "unauthorized" and "--allow-exposed" in answer["message"]
+        assert worker.stop() == 0
+        worker = start(broker, tmp_path / "meant", "main", "--allow-code", "--allow-exposed")
+        async with talk(gateway.port) as one:
+            await ready(one)
+    finally:
+        worker.stop()
+        gateway.stop()
+        broker.stop()
 
 
 async def test_a_second_worker_stands_by_and_takes_over(broker, own_gateway, tmp_path):

@@ -51,8 +51,8 @@ pub(crate) struct Pending {
 
 /// What to do with an answer.
 pub(super) enum Arrival {
-    /// Decode and hand it over; the name is the service's.
-    Now(Arc<str>, Message),
+    /// Decode and hand it over; first the service and the space it was asked in.
+    Now(Arc<str>, Space, Message),
     /// Queued, and somebody must start fetching.
     Fetch,
     /// Queued behind another one.
@@ -143,12 +143,16 @@ impl Calls {
                 pending.queue = Some(VecDeque::from([message]));
                 Arrival::Fetch
             }
-            None => Arrival::Now(Arc::clone(&pending.job.service), message),
+            None => Arrival::Now(
+                Arc::clone(&pending.job.service),
+                pending.job.space.clone(),
+                message,
+            ),
         }
     }
 
     /// The next answer that waits behind a large body; `None` ends the fetching.
-    pub(super) fn queued(&self, token: u64) -> Option<(Arc<str>, Message)> {
+    pub(super) fn queued(&self, token: u64) -> Option<(Arc<str>, Space, Message)> {
         let mut table = self.inner.lock();
         let pending = table.pending.get_mut(&token)?;
         let Some(message) = pending.queue.as_mut().and_then(VecDeque::pop_front) else {
@@ -157,7 +161,8 @@ impl Calls {
         };
         // arrived: from here on the fetch's own deadline counts
         pending.due = (Instant::now() + pending.window).min(pending.end);
-        Some((Arc::clone(&pending.job.service), message))
+        let job = &pending.job;
+        Some((Arc::clone(&job.service), job.space.clone(), message))
     }
 
     /// When the sweeper has to look again.

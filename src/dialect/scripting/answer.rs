@@ -158,6 +158,21 @@ pub(super) fn done(shape: &Shape, name: &str, body: &Body) -> Frame {
     }
 }
 
+/// How to get a worker, for who asks the one that ships with the gateway.
+const NO_BLENDER: &str = "`make run` starts it where Blender is installed (apt-get install \
+    --no-install-recommends blender); under compose: docker compose --profile blender up";
+
+/// What the client reads. A header is ASCII; a worker whose text is not gives it whole as the body's `message`.
+fn told(fault: &Fault, members: &Members<'_>) -> String {
+    if fault.code == Code::NoWorker && fault.text.contains("`blender`") {
+        return format!("{}. {NO_BLENDER}", fault.text);
+    }
+    let whole = members.get("message");
+    whole
+        .and_then(|text| serde_json::from_str(text.get()).ok())
+        .unwrap_or_else(|| fault.text.clone())
+}
+
 /// The error a request ends with; `name` where one was understood.
 pub(super) fn failed(shape: &Shape, name: Option<&str>, fault: &Fault) -> Frame {
     let members = members(&fault.details).unwrap_or_default();
@@ -167,8 +182,8 @@ pub(super) fn failed(shape: &Shape, name: Option<&str>, fault: &Fault) -> Frame 
     let Shape::Action { id } = shape else {
         let text = match fault.code {
             _ if unknown => format!("Unknown command type: {name}"),
-            Code::WorkerError if ran => format!("Code execution error: {}", fault.text),
-            _ => fault.text.clone(),
+            Code::WorkerError if ran => format!("Code execution error: {}", told(fault, &members)),
+            _ => told(fault, &members),
         };
         return details(
             Object::new().text("status", "error").text("message", &text),
@@ -179,7 +194,7 @@ pub(super) fn failed(shape: &Shape, name: Option<&str>, fault: &Fault) -> Frame 
     let text = if unknown {
         format!("Unknown command: {name}")
     } else {
-        fault.text.clone()
+        told(fault, &members)
     };
     let object = Object::new().maybe("id", id.as_deref());
     let object = object.maybe("type", ran.then_some("\"code_executed\""));

@@ -21,13 +21,17 @@ def main(arguments: list[str]) -> int:
     if told.allow_code:
         log.warning("--allow-code: clients of space %s run any code with this user's rights", told.space)
 
+    return run(worker, lane)
+
+
+def run(worker: Worker, lane: Lane) -> int:
+    """Gives this thread to the jobs until a signal; the process's exit code."""
     ending = False
 
     def end(*_):
         nonlocal ending
         ending = True
-        if job := lane.busy():
-            job.stopped = True
+        if lane.busy():
             raise Cancelled
 
     signal.signal(signal.SIGTERM, end)

@@ -41,7 +41,11 @@ class Reply:
 
     @classmethod
     def failed(cls, failure: Failure) -> "Reply":
-        return cls(to_json(failure.details) if failure.details else b"", failure=failure)
+        details = dict(failure.details)
+        if header_value(failure.text) != failure.text:
+            # the header is one line of ASCII; the whole text is for whoever can show it
+            details["message"] = failure.text
+        return cls(to_json(details) if details else b"", failure=failure)
 
     def headers(self) -> dict[str, str]:
         headers = {"Gw-Time": now()}
