@@ -7,11 +7,10 @@
 //! everybody's, so that a socket that comes later simply goes on with the queue.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -22,8 +21,10 @@ use crate::dialect::{Frame, Notice};
 use crate::message::{Close, Reply};
 use crate::wire::frame::{self, Packet};
 
-/// Slices handed to one `writev`.
-const SLICES: usize = 64;
+mod queue;
+
+use queue::Queue;
+
 /// Letters a connection may leave unread before interim answers are dropped.
 const LETTERS: usize = 1024;
 
@@ -69,32 +70,6 @@ pub struct Delivery {
     pub dropped: u64,
     /// How it ended.
     pub taken: Taken,
-}
-
-struct Item {
-    bytes: Bytes,
-    kind: Kind,
-    /// Whether the next item belongs to the same packet.
-    more: bool,
-}
-
-#[derive(Default)]
-struct Queue {
-    items: VecDeque<Item>,
-    bytes: usize,
-    /// Bytes of the first item that are already written.
-    written: usize,
-    /// The head of a packet is gone and its body is first in the queue.
-    mid_packet: bool,
-    /// Bytes of replay still queued: they were asked for and do not count against the bound.
-    grant: usize,
-    /// Set when the socket took no more; only the connection resets it.
-    blocked: Option<Instant>,
-    /// Events dropped and not yet told to the client.
-    dropped: u64,
-    letters: VecDeque<Letter>,
-    closing: Option<Close>,
-    gone: bool,
 }
 
 /// The outbound side of one connection.
@@ -363,156 +338,6 @@ impl Outbox {
 impl Replies for Outbox {
     fn reply(&self, reply: Reply) {
         self.post(Letter::Reply(reply));
-    }
-}
-
-impl Queue {
-    fn append(&mut self, packet: &Packet, kind: Kind) {
-        self.bytes += packet.len();
-        let more = !packet.body.is_empty();
-        self.items.push_back(Item {
-            bytes: packet.head.clone(),
-            kind,
-            more,
-        });
-        if more {
-            self.items.push_back(Item {
-                bytes: packet.body.clone(),
-                kind,
-                more: false,
-            });
-        }
-    }
-
-    /// Whether more waits than `limit`, what was asked for and one message, the largest, not counted.
-    fn over(&self, limit: usize) -> bool {
-        let bound = limit + self.grant;
-        self.bytes > bound && {
-            let largest = self.items.iter().map(|item| item.bytes.len()).max();
-            self.bytes - largest.unwrap_or(0) > bound
-        }
-    }
-
-    /// Index of the first item that no write has touched and that begins a packet.
-    fn untouched(&self) -> usize {
-        if self.written == 0 && !self.mid_packet {
-            return 0;
-        }
-        let mut index = 0;
-        while self.items.get(index).is_some_and(|item| item.more) {
-            index += 1;
-        }
-        (index + 1).min(self.items.len())
-    }
-
-    /// Removes packets from the first untouched one on while `which` says so; returns how many.
-    fn remove(&mut self, mut which: impl FnMut(&Self, Kind) -> bool) -> u64 {
-        let mut removed = 0;
-        let mut index = self.untouched();
-        while let Some(item) = self.items.get(index) {
-            let parts = if item.more { 2 } else { 1 };
-            if which(self, item.kind) {
-                for gone in self.items.drain(index..index + parts) {
-                    self.bytes -= gone.bytes.len();
-                }
-                removed += 1;
-            } else {
-                index += parts;
-            }
-        }
-        removed
-    }
-
-    fn conflate(&mut self, topic: u32) {
-        if !self.items.is_empty() {
-            self.remove(|_, kind| kind == Kind::State(topic));
-        }
-    }
-
-    fn drop_events(&mut self, limit: usize) {
-        let dropped = self.remove(|queue, kind| kind == Kind::Event && queue.bytes > limit);
-        self.dropped += dropped;
-    }
-
-    fn discard(&mut self) {
-        let keep = self.untouched();
-        for gone in self.items.drain(keep..) {
-            self.bytes -= gone.bytes.len();
-        }
-    }
-
-    /// Writes until empty or blocked. `false` when the socket is broken.
-    fn write(&mut self, stream: &TcpStream) -> bool {
-        while !self.items.is_empty() {
-            let attempt = match self.items.front() {
-                // one slice needs no vector
-                Some(only) if self.items.len() == 1 => stream.try_write(&only.bytes[self.written..]),
-                _ => self.write_many(stream),
-            };
-            match attempt {
-                Ok(0) => return false,
-                Ok(n) => self.advance(n),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.blocked = Some(Instant::now());
-                    return true;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return false,
-            }
-        }
-        if self.items.capacity() > 256 {
-            // a burst must not cost its high-water mark for ever
-            self.items = VecDeque::new();
-        }
-        true
-    }
-
-    fn write_many(&self, stream: &TcpStream) -> io::Result<usize> {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let mut count = 0;
-        for item in self.items.iter().take(SLICES) {
-            let skip = if count == 0 { self.written } else { 0 };
-            slices[count] = IoSlice::new(&item.bytes[skip..]);
-            count += 1;
-        }
-        stream.try_write_vectored(&slices[..count])
-    }
-
-    fn write_packet(&mut self, stream: &TcpStream) -> io::Result<bool> {
-        while let Some(item) = self.items.front() {
-            let more = item.more;
-            match stream.try_write(&item.bytes[self.written..]) {
-                Ok(n) => {
-                    let whole = self.written + n == item.bytes.len();
-                    self.advance(n);
-                    if whole && !more {
-                        return Ok(true);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.blocked = Some(Instant::now());
-                    return Ok(false);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(false)
-    }
-
-    fn advance(&mut self, mut n: usize) {
-        self.grant = self.grant.saturating_sub(n);
-        while let Some(item) = self.items.front() {
-            let left = item.bytes.len() - self.written;
-            if n < left {
-                self.written += n;
-                return;
-            }
-            n -= left;
-            self.bytes -= item.bytes.len();
-            self.written = 0;
-            self.mid_packet = item.more;
-            self.items.pop_front();
-        }
     }
 }
 
