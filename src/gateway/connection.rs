@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
@@ -13,23 +13,24 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, info};
 
 use crate::dialect::{Dialect, Opening, Session, Step};
+use crate::gateway::Gateway;
 use crate::gateway::calls::{Among, Calls};
 use crate::gateway::ending::Ending;
-use crate::gateway::intake::{Intake, Item};
+use crate::gateway::intake::Intake;
 use crate::gateway::lobby::Key;
-use crate::gateway::outbox::{Kind, Letter, Outbox, PACE, Taken};
+use crate::gateway::outbox::{Letter, Outbox};
 use crate::gateway::polls::{Poller, Registered};
 use crate::gateway::probe::Probe;
-use crate::gateway::ring::{Carrier, Ear};
-use crate::gateway::room::{Joining, Order};
+use crate::gateway::ring::Carrier;
 use crate::gateway::slow::What;
 use crate::gateway::turn::Turn;
-use crate::gateway::{Gateway, closing};
 use crate::message::{Close, Offset, Space};
 use crate::telemetry::clock;
-use crate::wire::frame::{self, Packet};
 
+mod hearing;
+mod parting;
 mod polled;
+mod timing;
 
 /// For dialects without settings: the echo of conformance tests.
 pub const MAX_MESSAGE: usize = 64 << 20;
@@ -274,48 +275,6 @@ impl Connection {
         }
     }
 
-    /// Enters the rooms, once the session wants events.
-    async fn join(&mut self) -> Option<Ending> {
-        if self.dialect.looks() {
-            // those who only come to say something are nobody's company
-            let presence = &self.gateway.presence;
-            presence.opened(&self.ulid, self.dialect.name(), &self.space);
-        }
-        let ear = Ear {
-            dialect: self.dialect,
-            encoding: self.session.encoding(),
-            carrier: self.carrier,
-        };
-        for room in std::mem::take(&mut self.listens) {
-            let key = Key {
-                space: self.space.clone(),
-                dialect: room,
-            };
-            let orders = match self.gateway.lobby.enter(&key) {
-                Ok(orders) => orders,
-                Err(fault) => {
-                    self.gateway.metrics.rejected.space.inc();
-                    let close = Close {
-                        code: Close::BUSY.code,
-                        reason: fault.text.into(),
-                    };
-                    return Some(Ending::Closed(close));
-                }
-            };
-            let joining = Joining {
-                id: self.id,
-                outbox: self.outbox.clone(),
-                ear,
-                since: self.since,
-                session: self.ulid.clone(),
-                greet: room.name() == self.dialect.name(),
-            };
-            self.keys.push(key);
-            let _closed = orders.send(Order::Join(Box::new(joining))).await;
-        }
-        None
-    }
-
     fn paced(&self) -> bool {
         self.outbox.is_paced()
     }
@@ -393,210 +352,5 @@ impl Connection {
             return Some(Ending::Left(None));
         }
         None
-    }
-
-    fn receive(&mut self, item: Item, steps: &mut Vec<Step>) -> Option<Ending> {
-        let now = clock::read();
-        match item {
-            Item::Frame(frame) => {
-                self.spoke = true;
-                let metrics = self.calls.metrics();
-                let started = clock::now();
-                let received = self.session.receive(now, frame, steps);
-                metrics.frame_in(started);
-                if let Err(offence) = received {
-                    metrics.offence(offence.code);
-                    if let crate::dialect::Fate::Close(close) = offence.fate {
-                        steps.push(Step::Close(close));
-                    }
-                }
-                // over WebSocket the decoder's own count is taken as the bytes come
-                if self.carrier == Carrier::Raw {
-                    let limit = self.gateway.config.gateway.max_receiving;
-                    let receiving = self.session.receiving();
-                    if !self.intake.hold(receiving, &self.gateway.receiving, limit) {
-                        return Some(Ending::Broken(Close::BUSY));
-                    }
-                }
-                None
-            }
-            Item::Ping(payload) => {
-                self.spoke = true;
-                let pong = Packet::new(frame::pong(&payload));
-                let taken = self.outbox.push(&pong, Kind::Own);
-                self.outbox.flush();
-                (taken == Taken::Overflow).then_some(Ending::Slow)
-            }
-            Item::Pong => {
-                self.spoke = true;
-                self.pinged = None;
-                None
-            }
-            Item::Goodbye(code) => Some(Ending::Left(code)),
-            Item::Broken(close) => {
-                let rejected = &self.gateway.metrics.rejected;
-                if close.code == 1009 {
-                    rejected.too_large.inc()
-                } else {
-                    rejected.bad_frame.inc()
-                }
-                Some(Ending::Broken(close))
-            }
-            Item::End if self.carrier == Carrier::Raw => {
-                self.finishing = true;
-                self.probe.begin(clock::now());
-                None
-            }
-            Item::End | Item::Lost => Some(Ending::Lost),
-        }
-    }
-
-    /// The next moment at which something must be looked at.
-    fn due(&self) -> Instant {
-        let slow = &self.gateway.config.slow;
-        let socket = &self.gateway.config.websocket;
-        let mut due = match self.pinged {
-            Some(at) => at + socket.pong,
-            None => self.heard + socket.ping,
-        };
-        let mut sooner = |at: Option<Instant>| due = at.map_or(due, |at| due.min(at));
-        sooner(self.outbox.blocked().map(|since| since + slow.write_timeout));
-        sooner(self.session.deadline().map(clock::at));
-        let polling = self.poller.as_ref().and_then(|poller| poller.polling.deadline());
-        sooner(polling.map(clock::at));
-        sooner(self.leave_at);
-        sooner(self.probe.due());
-        sooner(self.next_write.filter(|_| self.outbox.queued() > 0));
-        // a moment that has passed is looked at now and then set anew
-        due.max(clock::now())
-    }
-
-    /// Time passed.
-    fn wake(&mut self, steps: &mut Vec<Step>) -> Option<Ending> {
-        let now = clock::now();
-        if let Some(blank) = self.probe.turn(now)
-            && self.outbox.queued() == 0
-        {
-            self.outbox.push(&blank, Kind::Own);
-        }
-        let socket = &self.gateway.config.websocket;
-        if self.leave_at.is_some_and(|at| at <= now) {
-            return Some(Ending::Drained);
-        }
-        let write_timeout = self.gateway.config.slow.write_timeout;
-        if self
-            .outbox
-            .blocked()
-            .is_some_and(|since| now.duration_since(since) >= write_timeout)
-        {
-            return Some(Ending::Slow);
-        }
-        if self.session.deadline().is_some_and(|at| clock::at(at) <= now) {
-            self.session.wake(clock::read(), steps);
-        }
-        if self.poller.is_some() {
-            self.heard = now;
-            self.wake_poll();
-            return None;
-        }
-        if self.carrier == Carrier::WebSocket {
-            match self.pinged {
-                Some(at) if self.heard > at => self.pinged = None,
-                Some(at) if now.duration_since(at) >= socket.pong => return Some(Ending::Silent),
-                None if now.duration_since(self.heard) >= socket.ping => {
-                    if self.spoke && !self.intake.partial() && self.session.may_ping() {
-                        let ping = Packet::new(frame::ping(b""));
-                        self.outbox.push(&ping, Kind::Own);
-                        self.outbox.flush();
-                        self.pinged = Some(now);
-                    } else {
-                        self.heard = now;
-                    }
-                }
-                _ => {}
-            }
-        } else {
-            self.heard = now;
-        }
-        None
-    }
-
-    /// One packet, then at least a millisecond, for clients that take each read as one document.
-    fn write_paced(&mut self) -> Option<Ending> {
-        let now = clock::now();
-        if self.outbox.queued() == 0 || self.next_write.is_some_and(|at| at > now) {
-            return None;
-        }
-        match self.outbox.write_one() {
-            // also when nothing is queued behind it: the next answer may come within the millisecond
-            Ok(whole) => {
-                self.next_write = whole.then(|| now + PACE);
-                None
-            }
-            Err(_) => Some(Ending::Lost),
-        }
-    }
-
-    async fn end(mut self, ending: &Ending) {
-        self.intake.release(&self.gateway.receiving);
-        let close = match ending {
-            Ending::Left(_) | Ending::Lost | Ending::Silent => None,
-            Ending::Broken(close) | Ending::Closed(close) => Some(close.clone()),
-            Ending::Slow => Some(Close::SLOW),
-            Ending::Drained => Some(Close::DRAIN),
-        };
-        if *ending == Ending::Drained {
-            self.last_replies().await;
-        }
-        if let Some(close) = close.as_ref().filter(|close| close.code != Close::SLOW.code) {
-            let mut steps = Vec::new();
-            self.session.farewell(clock::read(), close, &mut steps);
-            for step in steps {
-                if let Step::Send(frame) = step {
-                    self.outbox.push_last(&self.carrier.pack(&frame), false);
-                }
-            }
-        }
-        self.calls.abandon().await;
-        if let Some(poller) = self.poller.take() {
-            Box::pin(self.end_polled(poller, ending)).await;
-            return self.outbox.bury();
-        }
-        match ending {
-            Ending::Lost | Ending::Silent => self.outbox.bury(),
-            Ending::Left(code) => {
-                closing::close(&self.outbox, self.carrier, None, Some(*code)).await;
-            }
-            _ => closing::close(&self.outbox, self.carrier, close.as_ref(), None).await,
-        }
-    }
-
-    /// Commands under way at a drain still get their answers, within half of the grace.
-    async fn last_replies(&mut self) {
-        let deadline = tokio::time::Instant::now() + self.gateway.config.gateway.drain_grace / 2;
-        let mut steps = Vec::new();
-        while !self.calls.is_empty() {
-            let outbox = self.outbox.clone();
-            if tokio::time::timeout_at(deadline, outbox.kicked()).await.is_err() {
-                return;
-            }
-            while let Some(letter) = self.outbox.letter() {
-                if let Letter::Reply(reply) = letter
-                    && self.calls.answered(&reply)
-                {
-                    self.session.reply(clock::read(), reply, &mut steps);
-                }
-            }
-            let _end = Box::pin(self.calls.perform(self.session.as_mut(), &mut steps)).await;
-        }
-    }
-}
-
-/// How long a drained connection stays, so that not all come back at once.
-impl Gateway {
-    fn spread(&self) -> Duration {
-        let window = self.config.gateway.drain_spread;
-        let share = f64::from(u16::try_from(self.next_id() * 7919 % 1000).unwrap_or(0)) / 1000.0;
-        window.mul_f64(share)
     }
 }

@@ -1,0 +1,64 @@
+//! The end of a connection: last answers, the farewell, the close.
+
+use super::{Connection, Ending};
+use crate::dialect::Step;
+use crate::gateway::closing;
+use crate::gateway::outbox::Letter;
+use crate::message::Close;
+use crate::telemetry::clock;
+
+impl Connection {
+    pub(super) async fn end(mut self, ending: &Ending) {
+        self.intake.release(&self.gateway.receiving);
+        let close = match ending {
+            Ending::Left(_) | Ending::Lost | Ending::Silent => None,
+            Ending::Broken(close) | Ending::Closed(close) => Some(close.clone()),
+            Ending::Slow => Some(Close::SLOW),
+            Ending::Drained => Some(Close::DRAIN),
+        };
+        if *ending == Ending::Drained {
+            self.last_replies().await;
+        }
+        if let Some(close) = close.as_ref().filter(|close| close.code != Close::SLOW.code) {
+            let mut steps = Vec::new();
+            self.session.farewell(clock::read(), close, &mut steps);
+            for step in steps {
+                if let Step::Send(frame) = step {
+                    self.outbox.push_last(&self.carrier.pack(&frame), false);
+                }
+            }
+        }
+        self.calls.abandon().await;
+        if let Some(poller) = self.poller.take() {
+            Box::pin(self.end_polled(poller, ending)).await;
+            return self.outbox.bury();
+        }
+        match ending {
+            Ending::Lost | Ending::Silent => self.outbox.bury(),
+            Ending::Left(code) => {
+                closing::close(&self.outbox, self.carrier, None, Some(*code)).await;
+            }
+            _ => closing::close(&self.outbox, self.carrier, close.as_ref(), None).await,
+        }
+    }
+
+    /// Commands under way at a drain still get their answers, within half of the grace.
+    pub(super) async fn last_replies(&mut self) {
+        let deadline = tokio::time::Instant::now() + self.gateway.config.gateway.drain_grace / 2;
+        let mut steps = Vec::new();
+        while !self.calls.is_empty() {
+            let outbox = self.outbox.clone();
+            if tokio::time::timeout_at(deadline, outbox.kicked()).await.is_err() {
+                return;
+            }
+            while let Some(letter) = self.outbox.letter() {
+                if let Letter::Reply(reply) = letter
+                    && self.calls.answered(&reply)
+                {
+                    self.session.reply(clock::read(), reply, &mut steps);
+                }
+            }
+            let _end = Box::pin(self.calls.perform(self.session.as_mut(), &mut steps)).await;
+        }
+    }
+}
