@@ -157,7 +157,7 @@ fn said() -> impl Strategy<Value = String> {
 }
 
 fn answer() -> impl Strategy<Value = Answer> {
-    let body = || vec(any::<u8>(), 0..12).prop_map(|bytes| Body::json(bytes));
+    let body = || vec(any::<u8>(), 0..12).prop_map(Body::json);
     prop_oneof![
         body().prop_map(Answer::Done),
         (body(), ".{0,9}").prop_map(|(details, text)| {
