@@ -65,7 +65,9 @@ faults: ## kill, pause, cut and stall on purpose; count what clients lose (T=nam
 lint: ## formatting, compiler and clippy warnings
 	cargo fmt --check
 	@if cargo clippy --version >/dev/null 2>&1; \
-	then cargo clippy --all-targets -- -D warnings; \
+	then cargo clippy --lib --bins -- -D warnings \
+		&& cargo clippy --all-targets -- -D warnings -A clippy::unwrap_used -A clippy::expect_used \
+			-A clippy::print_stdout -A clippy::print_stderr; \
 	else echo "clippy is not installed: warnings of the compiler only"; RUSTFLAGS="-D warnings" cargo check --all-targets; fi
 
 fmt: ## format the source

@@ -296,7 +296,7 @@ impl Connection {
                     Letter::Notice(notice) => self.session.notice(now, &notice, steps),
                 }
             } else if self.calls.len() < limit
-                && let Some(item) = self.intake.next()
+                && let Some(item) = self.intake.pop()
             {
                 idle = false;
                 if let Some(ending) = self.receive(item, steps) {

@@ -78,7 +78,7 @@ impl Intake {
     }
 
     /// The next item.
-    pub fn next(&mut self) -> Option<Item> {
+    pub fn pop(&mut self) -> Option<Item> {
         let item = self.ready.pop_front();
         if self.ready.is_empty() && self.ready.capacity() > 0 {
             self.ready = VecDeque::new();

@@ -81,7 +81,7 @@ pub struct Room {
     /// Bytes queued for them at the last look.
     weight: i64,
     ears: Vec<Ear>,
-    waiting: Vec<Box<Joining>>,
+    waiting: Vec<Joining>,
     ring: Ring,
     states: BTreeMap<Arc<str>, Entry>,
     topics: Topics,
@@ -213,7 +213,7 @@ impl Room {
         let mut whole = true;
         for joining in std::mem::take(&mut self.waiting) {
             if whole {
-                whole = self.enter(joining).await;
+                whole = self.enter(Box::new(joining)).await;
             } else {
                 self.waiting.push(joining);
             }
@@ -272,7 +272,7 @@ impl Room {
     async fn obey(&mut self, order: Order, ready: bool) -> bool {
         match order {
             Order::Join(joining) if ready => return self.enter(joining).await,
-            Order::Join(joining) => self.waiting.push(joining),
+            Order::Join(joining) => self.waiting.push(*joining),
             Order::Leave(id) => {
                 self.members.retain(|member| member.id != id);
                 self.waiting.retain(|joining| joining.id != id);
@@ -295,7 +295,7 @@ impl Room {
             }
             Err(fault) => {
                 warn!(room = %self.key, %fault, "a session waits for the streams");
-                self.waiting.push(joining);
+                self.waiting.push(*joining);
                 false
             }
         }

@@ -50,6 +50,10 @@ pub(crate) struct Pending {
 }
 
 /// What to do with an answer.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives for one match; a box would cost an allocation a reply"
+)]
 pub(super) enum Arrival {
     /// Decode and hand it over; first the service and the space it was asked in.
     Now(Arc<str>, Space, Message),

@@ -120,7 +120,7 @@ impl Connection {
                 probe.intake.read(&probe.stream, &self.gateway.receiving, limit);
             }
             let mut acts = Vec::new();
-            match probe.intake.next() {
+            match probe.intake.pop() {
                 None => return None,
                 Some(Item::Frame(frame)) => poller.polling.frame(ticket, packet(frame), &mut acts),
                 Some(Item::Ping(_) | Item::Pong) => {}
