@@ -45,6 +45,12 @@ test-python:
 	cargo build --bin causeway
 	CAUSEWAY_BIN="$(abspath $(TARGET))/debug/causeway" CAUSEWAY_NODE_MODULES="$(NODE)/node_modules" "$(VENV)/bin/python" -m pytest -q -p no:cacheprovider $(if $(T),-k '$(T)') tests/python
 
+# a fifth of a million random streams take some minutes
+CASES ?= 200000
+.PHONY: fuzz
+fuzz: ## random streams against the JSON scanner, cut anywhere, beside serde_json (CASES=n)
+	PROPTEST_CASES=$(CASES) cargo test --test wire json
+
 .PHONY: e2e addon
 e2e: setup ## the same clients against a real Blender, without and with a window (installs Blender, 650 MB)
 	@deploy/scripts/need blender Xvfb
