@@ -117,6 +117,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         .map(|server| Box::new(server.restart_counter()) as watch::Restarts);
     watch::start(&gateway, &readiness, restarts);
     tokio::spawn(crate::gateway::local::serve(gateway.clone()));
+    tokio::spawn(gateway.clone().serve_pages());
     readiness.started();
     info!(gateway = %gateway_id, nats = %nats.url.join(", "), supervised = supervised.is_some(), "ready");
 

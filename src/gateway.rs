@@ -33,6 +33,7 @@ pub mod presence;
 pub mod probe;
 pub mod ring;
 pub mod room;
+pub mod screens;
 pub mod slow;
 pub mod survey;
 pub mod turn;

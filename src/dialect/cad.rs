@@ -18,9 +18,10 @@
 
 use bytes::Bytes;
 
-use crate::dialect::view::{Known, Merged};
+use crate::dialect::view::{Known, Merged, View};
 use crate::dialect::{Dialect, Encoding, Frame, Opening, Session, Transport};
 use crate::message::{Body, Class, Event};
+use crate::wire::json::Members;
 
 mod client;
 mod parts;
@@ -116,6 +117,16 @@ impl Dialect for Cad {
     fn routes(&self) -> &'static [(&'static str, &'static str)] {
         &[("screenshot", "viewer")]
     }
+}
+
+/// The session of the page that a user touched last, as long as it is connected.
+#[must_use]
+pub fn current(view: &View) -> Option<String> {
+    let page = view.value(CURRENT)?;
+    let session = Members::find(&page.body.bytes, "session")?;
+    let text = std::str::from_utf8(&page.body.bytes[session]).ok()?;
+    let session = text.trim_matches('"');
+    (view.present)(session).then(|| session.to_owned())
 }
 
 fn page(encoding: Encoding, topic: &str, body: &Body) -> Option<Frame> {

@@ -11,8 +11,8 @@ use crate::gateway::lobby::Key;
 use crate::gateway::outbox::{Kind, Outbox, Taken};
 use crate::gateway::ring::Carrier;
 use crate::gateway::turn::Turn;
-use crate::gateway::{Gateway, local};
-use crate::message::{Answer, CallId, Class, Close, Code, Command, Fault, Nanos, Reply, Space};
+use crate::gateway::{Gateway, local, screens};
+use crate::message::{Answer, Body, CallId, Class, Close, Code, Command, Fault, Nanos, Reply, Space};
 use crate::telemetry::clock;
 use crate::telemetry::metrics::{DialectMetrics, Outcome};
 use crate::telemetry::trace::{AppendSpan, CommandSpan};
@@ -159,6 +159,11 @@ impl Calls {
                         if command.service.as_ref() == local::SERVICE {
                             let reply = self.local(&command);
                             session.reply(clock::read(), reply, steps);
+                        } else if let Some(among) = self.pictured(&command) {
+                            let asked = self.gateway.screenshot(&among.key, &command.body.bytes).await;
+                            let answer =
+                                asked.map_or_else(Answer::Failed, |()| Answer::Done(Body::default()));
+                            session.reply(clock::read(), Reply { id, answer }, steps);
                         } else if let Err(fault) = Box::pin(self.call(command)).await {
                             let reply = Reply {
                                 id,
@@ -212,6 +217,12 @@ impl Calls {
         }
         self.outbox.flush();
         end
+    }
+
+    /// Pages are served by the gateways themselves.
+    fn pictured(&self, command: &Command) -> Option<&Among> {
+        let page = &*command.service == screens::SERVICE && command.action == "screenshot";
+        self.among.as_deref().filter(|_| page)
     }
 
     /// What the gateway answers itself costs no round trip.

@@ -182,6 +182,7 @@ pub async fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) {
     let ending = connection.live().await;
     let joined = !connection.keys.is_empty();
     if joined {
+        gateway.lobby.screens.left(&session_id);
         Box::pin(connection.calls.leave(connection.session.as_mut())).await;
     }
     gateway.presence.closed(&session_id, &ending.to_string());

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::dialect::{Dialect, Notice};
 use crate::gateway::looks::Window;
 use crate::gateway::room::{Order, Room};
+use crate::gateway::screens::Screens;
 use crate::gateway::slow::SlowNews;
 use crate::message::{Code, Fault, Space};
 use crate::telemetry::metrics::Metrics;
@@ -77,6 +78,8 @@ pub struct Lobby {
     pub metrics: Arc<Metrics>,
     /// Who is told of slow clients.
     pub slow: SlowNews,
+    /// Pages here, and the pictures asked of them.
+    pub screens: Arc<Screens>,
     tasks: TaskTracker,
     doors: Mutex<HashMap<Key, Door>>,
 }
@@ -87,6 +90,7 @@ impl Lobby {
     pub fn new(bus: Bus, config: Arc<Config>, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             slow: SlowNews::start(bus.clone()),
+            screens: Arc::new(Screens::new(config.cad.screenshots.clone())),
             bus,
             config,
             metrics,

@@ -1,6 +1,7 @@
 """CAD: scripts that open a connection for each message, pages that stay, models of any size, two gateways."""
 
 import asyncio
+import base64
 import gzip
 import hashlib
 import http.client
@@ -271,3 +272,71 @@ async def test_settings_of_the_operator_and_of_the_user(own_gateway, tmp_path, s
     file.write_text("axes: true\n")
     config = await scripts.config()
     assert (config["glass"], config["axes"]) == (True, True)
+
+
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(2000)).decode()
+
+
+async def picture(viewer, **changes) -> dict:
+    """Answers a request for a screenshot as a page does."""
+    request = await viewer.json()
+    assert request["type"] == "screenshot"
+    await viewer.report("screenshot", {"filename": request["filename"], "data": "data:image/png;base64," + PNG, **changes})
+    return request
+
+
+async def test_a_screenshot_is_taken_by_one_page_and_written_once(own_gateway, tmp_path, space):
+    (tmp_path / "pictures").mkdir()
+    one = own_gateway(GW_CAD_SCREENSHOTS=str(tmp_path / "pictures"))
+    here = Scripts(one.cad, space)
+    file = tmp_path / "pictures" / "shot.png"
+    async with page(one.cad, space) as first, page(one.cad, space) as second:
+        await joined(here, first, second)
+        for scripts in (here, here):
+            await scripts.tell("C", {"type": "screenshot", "filename": str(file)})
+            tasks = [asyncio.create_task(picture(viewer)) for viewer in (first, second)]
+            done, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            assert len(done) == 1, "more than one page was asked"
+            assert done.pop().result()["filename"] == str(file)
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            while not file.exists():
+                await asyncio.sleep(0.02)
+            assert file.read_bytes() == base64.b64decode(PNG)
+            assert list(file.parent.iterdir()) == [file]
+            file.unlink()
+
+
+async def test_no_file_is_written_that_was_not_asked_for_or_lies_elsewhere(own_gateway, tmp_path, space):
+    (tmp_path / "pictures").mkdir()
+    gateway = own_gateway(GW_CAD_SCREENSHOTS=str(tmp_path / "pictures"))
+    scripts = Scripts(gateway.cad, space)
+    inside, outside = tmp_path / "pictures" / "a.png", tmp_path / "outside.png"
+    async with page(gateway.cad, space) as viewer:
+        await joined(scripts, viewer)
+        # never asked for
+        await viewer.report("screenshot", {"filename": str(inside), "data": "data:image/png;base64," + PNG})
+        for name in (str(outside), f"{tmp_path}/pictures/../outside.png", "relative.png", "/etc/causeway.png"):
+            await scripts.tell("C", {"type": "screenshot", "filename": name})
+            await picture(viewer)
+        # asked for one, answered by another; no picture at all
+        await scripts.tell("C", {"type": "screenshot", "filename": str(tmp_path / "pictures" / "b.png")})
+        await picture(viewer, filename=str(inside))
+        await scripts.tell("C", {"type": "screenshot", "filename": str(tmp_path / "pictures" / "c.png")})
+        await picture(viewer, data="data:image/png;base64,AAAA")
+        # after all those: one that is right
+        right = tmp_path / "pictures" / "right.png"
+        await scripts.tell("C", {"type": "screenshot", "filename": str(right)})
+        await picture(viewer)
+        while not right.exists():
+            await asyncio.sleep(0.02)
+        assert list(right.parent.iterdir()) == [right]
+        assert not outside.exists()
+
+
+async def test_without_a_page_a_screenshot_returns_and_the_log_says_where_to_look(own_gateway, space):
+    gateway = own_gateway()
+    await Scripts(gateway.cad, space).tell("C", {"type": "screenshot", "filename": "/tmp/nobody.png"})
+    while f":{gateway.cad}/viewer" not in gateway.log.read_text():
+        await asyncio.sleep(0.02)

@@ -8,12 +8,11 @@ use bytes::Bytes;
 
 use crate::dialect::cad::parts::{broken, event, ignored, is_object, of, state, status, two};
 use crate::dialect::cad::{
-    ANIMATION, CURRENT, EXACT, MODEL, PAGE, RELATIVE_TIME, RESPONSE, STATUS, UI, WORKER,
+    ANIMATION, CURRENT, EXACT, MODEL, PAGE, RELATIVE_TIME, RESPONSE, STATUS, UI, WORKER, current,
 };
 use crate::dialect::view::{Merge, Merged, View};
 use crate::dialect::{Encoding, Frame, Notice, Offence, Opening, Routes, Session, Step};
 use crate::message::{Answer, Body, CallId, Close, Code, Command, Now, Reply};
-use crate::wire::json::Members;
 
 /// How a measurement worker introduces itself; anything else after `L:` is a page.
 const LISTENER: &[u8] = b"Python listener";
@@ -163,15 +162,6 @@ impl Client {
         Ok(())
     }
 
-    /// Whose page was touched last, as far as it is still there.
-    fn current(view: &View) -> Option<String> {
-        let page = view.value(CURRENT)?;
-        let session = Members::find(&page.body.bytes, "session")?;
-        let text = std::str::from_utf8(&page.body.bytes[session]).ok()?;
-        let session = text.trim_matches('"');
-        (view.present)(session).then(|| session.to_owned())
-    }
-
     fn claim(&mut self, now: Now, out: &mut Vec<Step>) {
         self.claimed = Some(now.mono);
         out.push(state(
@@ -182,7 +172,7 @@ impl Client {
 
     /// Whether this page's report is from a user's hand, or the page is the one that counts anyway.
     fn counts(&mut self, now: Now, view: &View, out: &mut Vec<Step>) -> bool {
-        match Self::current(view) {
+        match current(view) {
             Some(current) if *current == *self.session => true,
             Some(_) => {
                 let recent = |at: Duration| now.mono.saturating_sub(at) < Duration::from_secs(2);
@@ -311,7 +301,7 @@ impl Session for Client {
                 out.push(state(EXACT, shapes));
             }
             Want::Arrival => {
-                if Self::current(view).is_none() {
+                if current(view).is_none() {
                     self.claim(now, out);
                 }
             }
@@ -330,7 +320,7 @@ impl Session for Client {
     }
 
     fn left(&mut self, _now: Now, view: &View, out: &mut Vec<Step>) {
-        if self.role == Role::Page && Self::current(view).is_some_and(|page| *page == *self.session) {
+        if self.role == Role::Page && current(view).is_some_and(|page| *page == *self.session) {
             out.push(state(CURRENT, Bytes::new()));
         }
     }

@@ -24,6 +24,10 @@ impl Connection {
             encoding: self.session.encoding(),
             carrier: self.carrier,
         };
+        if self.dialect.looks() && ear.encoding == crate::dialect::Encoding::default() {
+            let screens = &self.gateway.lobby.screens;
+            screens.came(&self.ulid, &self.space, &self.outbox);
+        }
         for room in std::mem::take(&mut self.listens) {
             let key = Key {
                 space: self.space.clone(),

@@ -93,6 +93,9 @@ impl Room {
                 Class::State => Kind::Own,
             };
             stated |= event.class == Class::State;
+            if self.key.dialect.looks() && event.class == Class::Event && &*event.topic == "screenshot" {
+                self.lobby.screens.offer(&self.key.space, &event.body);
+            }
             let entry = match event.class {
                 Class::Event if late => self.ring.insert(event),
                 Class::Event => self.ring.push(event),
