@@ -52,10 +52,12 @@ pub(super) async fn stalled(scale: Scale, report: &mut Report) -> Outcome<()> {
     let mut events = 0_u64;
     // until the gateway has had enough of it
     while gateway.metric("gw_slow_consumer_total").await? < 1.0 {
-        for n in events..events + 20 {
+        for n in events..events + 5 {
             last = load::store(&client, n, FILL).await;
         }
-        events += 20;
+        events += 5;
+        // the neighbours of one who does not read are held to what they have, not to how fast this program reads
+        crowd.reach(last).await?;
         if events > 2000 {
             return Err("nobody was too slow".into());
         }
