@@ -96,8 +96,9 @@ pub enum Line {
     Polls(Box<Poller>),
 }
 
-/// Runs a client's connection to its end.
-pub async fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) {
+/// A client's connection, set up at once; the future runs it to its end and holds no more than that needs,
+/// because every idle client pays for its size.
+pub fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) -> impl Future<Output = ()> + Send + use<> {
     let Guest {
         dialect,
         carrier,
@@ -179,40 +180,42 @@ pub async fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) {
     if !dialect.looks() {
         gateway.presence.opened(&session_id, name, &space);
     }
-    let ending = connection.live().await;
-    let joined = !connection.keys.is_empty();
-    if joined {
-        gateway.lobby.screens.left(&session_id);
-        Box::pin(connection.calls.leave(connection.session.as_mut())).await;
+    async move {
+        let ending = connection.live().await;
+        let joined = !connection.keys.is_empty();
+        if joined {
+            gateway.lobby.screens.left(&session_id);
+            Box::pin(connection.calls.leave(connection.session.as_mut())).await;
+        }
+        gateway.presence.closed(&session_id, &ending.to_string());
+        if ending == Ending::Slow {
+            let room = Key {
+                space: space.clone(),
+                dialect,
+            };
+            gateway.lobby.slow.tell(&session_id, &room, What::Closed);
+        }
+        for key in &connection.keys {
+            gateway.lobby.leave(key, connection.id).await;
+        }
+        Box::pin(connection.end(&ending)).await;
+        metrics.disconnected(ending.code(), opened);
+        if dialect.looks() && !joined {
+            // one message and gone: the client opens ten of these for each thing it does
+            debug!(dialect = name, session = %session_id, space = %space, peer = %peer, "session ended: {ending}");
+            return drop(place);
+        }
+        info!(
+            dialect = name,
+            session = %session_id,
+            space = %space,
+            peer = %peer,
+            code = ending.code(),
+            seconds = opened.elapsed().as_secs_f64(),
+            "session ended: {ending}"
+        );
+        drop(place);
     }
-    gateway.presence.closed(&session_id, &ending.to_string());
-    if ending == Ending::Slow {
-        let room = Key {
-            space: space.clone(),
-            dialect,
-        };
-        gateway.lobby.slow.tell(&session_id, &room, What::Closed);
-    }
-    for key in &connection.keys {
-        gateway.lobby.leave(key, connection.id).await;
-    }
-    Box::pin(connection.end(&ending)).await;
-    metrics.disconnected(ending.code(), opened);
-    if dialect.looks() && !joined {
-        // one message and gone: the client opens ten of these for each thing it does
-        debug!(dialect = name, session = %session_id, space = %space, peer = %peer, "session ended: {ending}");
-        return drop(place);
-    }
-    info!(
-        dialect = name,
-        session = %session_id,
-        space = %space,
-        peer = %peer,
-        code = ending.code(),
-        seconds = opened.elapsed().as_secs_f64(),
-        "session ended: {ending}"
-    );
-    drop(place);
 }
 
 impl Connection {
