@@ -49,8 +49,8 @@ pub(super) struct Client {
     role: Role,
     wants: VecDeque<Want>,
     calls: u64,
-    /// When this page last said that it is the one touched last.
-    claimed: Option<Duration>,
+    /// When this page last said that it is the one touched last, until the state says so or names a later one.
+    claimed: Option<Now>,
 }
 
 impl Client {
@@ -163,7 +163,7 @@ impl Client {
     }
 
     fn claim(&mut self, now: Now, out: &mut Vec<Step>) {
-        self.claimed = Some(now.mono);
+        self.claimed = Some(now);
         out.push(state(
             CURRENT,
             format!(r#"{{"session":"{}"}}"#, self.session).into(),
@@ -175,14 +175,13 @@ impl Client {
         match current(view) {
             Some(current) if *current == *self.session => true,
             Some(_) => {
-                let recent = |at: Duration| now.mono.saturating_sub(at) < Duration::from_secs(2);
                 let sent = [MODEL, UI, ANIMATION, RELATIVE_TIME]
                     .into_iter()
                     .filter_map(|topic| view.states.get(topic))
                     .map(|event| event.time)
                     .max()
                     .unwrap_or(0);
-                if self.claimed.is_some_and(recent) {
+                if self.claimed.is_some_and(|claim| pending(claim, now, view)) {
                     return true;
                 }
                 let touched = now.unix.saturating_sub(sent) > SETTLE;
@@ -210,6 +209,13 @@ impl Client {
         let splash = !view.states.contains_key(MODEL);
         format!(r#"{{{inside}{comma}"_splash":{splash}}}"#)
     }
+}
+
+/// Whether a page's own claim is still on its way: it is young and nobody claimed after it.
+fn pending(claim: Now, now: Now, view: &View) -> bool {
+    let young = now.mono.saturating_sub(claim.mono) < Duration::from_secs(2);
+    let overtaken = view.states.get(CURRENT).is_some_and(|state| state.time > claim.unix);
+    young && !overtaken
 }
 
 impl Session for Client {
