@@ -198,7 +198,7 @@ def assets(folder):
     """Pages of both generations, as small as their templates allow."""
     third, fourth = folder / "ocp_vscode", folder / "ocp_viewer" / "server"
     for generation, text in (
-        (third, '<body {{ standalone_init|safe }}>{{ standalone_comms|safe }} {{ glass|tojson }} {{ theme }}'),
+        (third, '<body {{ standalone_init|safe }}>{{ standalone_comms|safe }} {{ glass|tojson }} {{ theme }} "{{ scriptSrc }}"'),
         (fourth, "new Comms($ws_host, $ws_port, $max_retries); $theme $tree_width $modifier_keys $$x"),
     ):
         (generation / "templates").mkdir(parents=True)
@@ -224,6 +224,8 @@ async def test_the_page_dials_back_where_it_came_from(own_gateway, tmp_path):
         assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
         assert dials in body.decode(), body
         assert "dark" in body.decode()
+        # a script's text knows no entities
+        assert "/3/" not in path or '"./static/js/three-cad-viewer.esm.js"' in body.decode(), body
     assert fetch(cad, "/viewer", Host="viewer.example")[2].startswith(b'new Comms("viewer.example", "", -1)')
     assert fetch(cad, "/viewer", Host='x"</script>')[0] == 400
     assert fetch(cad, "/viewer?space=a.b")[0] == 400

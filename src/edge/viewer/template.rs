@@ -1,6 +1,6 @@
 //! A page filled in: the settings it starts with, and the address it dials.
 
-use minijinja::{Environment, context};
+use minijinja::{Environment, Value as Raw, context};
 use serde_json::{Map, Value};
 
 use super::assets::Generation;
@@ -40,8 +40,9 @@ pub(super) fn third(page: &Generation, settings: &Map<String, Value>, dial: &Dia
     template
         .and_then(|template| {
             template.render(context! {
-                styleSrc => "./static/css/three-cad-viewer.css",
-                scriptSrc => "./static/js/three-cad-viewer.esm.js",
+                // a script reads them as they stand: no slash may be escaped
+                styleSrc => Raw::from_safe_string("./static/css/three-cad-viewer.css".to_owned()),
+                scriptSrc => Raw::from_safe_string("./static/js/three-cad-viewer.esm.js".to_owned()),
                 treeWidth => value("tree_width").as_i64().unwrap_or(240),
                 glass => value("glass").as_bool().unwrap_or(true),
                 tools => value("tools").as_bool().unwrap_or(true),
