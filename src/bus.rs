@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::message::{Body, Class, Fault, Nanos, Reply, Space};
+use crate::message::{Body, CallId, Class, Fault, Nanos, Reply, Space};
 
 pub mod append;
 pub mod bodies;
@@ -64,6 +64,9 @@ impl Link {
 pub trait Replies: Send + Sync {
     /// Hands over one answer. After a final one nothing follows for that call.
     fn reply(&self, reply: Reply);
+
+    /// The final answer that follows came with this `traceparent`.
+    fn traced(&self, _id: CallId, _traceparent: &str) {}
 }
 
 /// Gets large bodies that a message only refers to.

@@ -120,11 +120,19 @@ pub fn main() -> ExitCode {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => loaded(&sources, |config| serve(config, &sources)),
         Command::Worker { names } => loaded(&sources, |config| {
-            let logging = match log::start(&config.log) {
+            // a collector that cannot be used must not keep the worker from running
+            let (spans, unusable) = match trace::layer(&config.trace) {
+                Ok(spans) => (spans, None),
+                Err(error) => (None, Some(error)),
+            };
+            let logging = match log::start(&config.log, spans) {
                 Ok(logging) => logging,
                 Err(error) => return failed(&error),
             };
-            run(&config, async {
+            if let Some(error) = unusable {
+                tracing::warn!(%error, "no traces leave this process");
+            }
+            run(async {
                 follow(logging, sources.clone());
                 worker::run(&names, &config.nats).await
             })
@@ -188,30 +196,29 @@ fn loaded(sources: &Sources, go: impl FnOnce(Config) -> ExitCode) -> ExitCode {
 }
 
 fn serve(config: Config, sources: &Sources) -> ExitCode {
-    let logging = match log::start(&config.log) {
+    let logging = match log::start(&config.log, None) {
         Ok(logging) => logging,
         Err(error) => return failed(&error),
     };
     if let Some(file) = &sources.file {
         tracing::info!(file = %file.display(), "configuration");
     }
-    let shared = config.clone();
-    run(&shared, async {
+    // a collector that cannot be used must not keep the gateway from running
+    if let Err(error) = trace::start(&config.trace) {
+        tracing::warn!(%error, "no traces leave this process");
+    }
+    run(async {
         follow(logging, sources.clone());
         app::serve(config).await
     })
 }
 
 /// Runs to the end, then sends the last traces: the exporter blocks, so no runtime may be around any more.
-fn run<E: Display>(config: &Config, work: impl Future<Output = Result<(), E>>) -> ExitCode {
+fn run<E: Display>(work: impl Future<Output = Result<(), E>>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    // a collector that cannot be used must not keep the gateway from running
-    if let Err(error) = trace::start(&config.trace) {
-        tracing::warn!(%error, "no traces leave this process");
-    }
     let ended = runtime.block_on(work);
     runtime.shutdown_timeout(Duration::from_secs(1));
     trace::stop();

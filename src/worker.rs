@@ -17,6 +17,7 @@ mod language;
 mod large;
 mod outlet;
 mod service;
+mod trace;
 mod vision;
 mod voice;
 

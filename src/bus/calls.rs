@@ -195,11 +195,11 @@ pub(super) fn answered(core: &Arc<Core>, token: u64, message: Message) {
     let large = header(message.headers.as_ref(), headers::BODY).is_some();
     match core.calls.arrive(token, message, large) {
         Arrival::Now(service, space, message) => {
-            let replied = replied(&message);
+            let said = Said::read(&message);
             let answer = core.decode(&service, &space, message);
             if answer.is_final() {
                 if let Some(pending) = core.calls.remove(token) {
-                    core.measure(&pending, replied);
+                    core.measure(&pending, said);
                     pending.finish(answer);
                 }
             } else {
@@ -221,14 +221,14 @@ pub(super) fn answered(core: &Arc<Core>, token: u64, message: Message) {
 async fn fetch_in_order(core: Arc<Core>, token: u64) {
     while let Some((service, space, message)) = core.calls.queued(token) {
         let reference = header(message.headers.as_ref(), headers::BODY).map(str::to_owned);
-        let replied = replied(&message);
+        let said = Said::read(&message);
         let mut answer = core.decode(&service, &space, message);
         if let Some(reference) = reference {
             answer = core.resolve(answer, &reference).await;
         }
         if answer.is_final() {
             if let Some(pending) = core.calls.remove(token) {
-                core.measure(&pending, replied);
+                core.measure(&pending, said);
                 pending.finish(answer);
             }
             return;
@@ -237,16 +237,33 @@ async fn fetch_in_order(core: Arc<Core>, token: u64) {
     }
 }
 
-/// When the worker says it replied.
-fn replied(message: &Message) -> Option<Nanos> {
-    header(message.headers.as_ref(), headers::TIME)?.parse().ok()
+/// What a reply says about itself.
+struct Said {
+    /// When the worker sent it.
+    at: Option<Nanos>,
+    traceparent: Option<String>,
+}
+
+impl Said {
+    fn read(message: &Message) -> Self {
+        let field = |name| header(message.headers.as_ref(), name);
+        Self {
+            at: field(headers::TIME).and_then(|time| time.parse().ok()),
+            traceparent: field(headers::TRACEPARENT).map(str::to_owned),
+        }
+    }
 }
 
 impl Core {
-    fn measure(&self, pending: &Pending, replied: Option<Nanos>) {
+    fn measure(&self, pending: &Pending, said: Said) {
+        if let Some(traceparent) = said.traceparent {
+            pending.replies.traced(pending.call, &traceparent);
+        }
         if let (Some(observer), Some(lane)) = (self.observer.get(), pending.lane) {
             // clocks of two machines: a reply from before its command took no time
-            let worker = replied.map(|at| Duration::from_nanos(at.saturating_sub(pending.sent)));
+            let worker = said
+                .at
+                .map(|at| Duration::from_nanos(at.saturating_sub(pending.sent)));
             observer.answered(lane, pending.start.elapsed(), worker);
         }
     }

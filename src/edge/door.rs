@@ -14,6 +14,7 @@ use crate::gateway::Gateway;
 use crate::gateway::connection::{self, Guest};
 use crate::gateway::ring::Carrier;
 use crate::message::{Code, Fault, Offset, Space};
+use crate::telemetry::trace;
 
 /// Header in which clients that can set one bring their offset.
 const SINCE: &str = "gw-since";
@@ -25,6 +26,7 @@ pub struct Wish {
     listens: Vec<&'static dyn Dialect>,
     since: Option<Option<Offset>>,
     target: Arc<str>,
+    traceparent: Option<Box<str>>,
 }
 
 impl Wish {
@@ -75,6 +77,7 @@ impl Wish {
             listens,
             since,
             target,
+            traceparent: trace::of(headers),
         })
     }
 
@@ -106,6 +109,7 @@ impl Wish {
             },
             listens: self.listens,
             since: self.since,
+            traceparent: self.traceparent,
             peer: peer.address,
             early: Bytes::new(),
             place,

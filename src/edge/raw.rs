@@ -48,6 +48,7 @@ pub async fn serve(
         },
         listens: vec![dialect],
         since: None,
+        traceparent: None,
         peer,
         early: Bytes::new(),
         place,

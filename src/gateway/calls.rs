@@ -17,6 +17,10 @@ use crate::telemetry::clock;
 use crate::telemetry::metrics::{DialectMetrics, Outcome};
 use crate::telemetry::trace::{AppendSpan, CommandSpan};
 
+mod traced;
+
+use traced::Ended;
+
 struct Pending {
     /// `None` when it was never sent.
     call: Option<Call>,
@@ -26,13 +30,11 @@ struct Pending {
 }
 
 impl Pending {
-    /// Closes the books of a command, whatever became of it.
-    fn finish(self, metrics: &DialectMetrics, outcome: Outcome) {
+    /// Closes the books of a command, whatever became of it; its span ends when the client has heard.
+    fn finish(self, metrics: &DialectMetrics, outcome: Outcome) -> Option<Ended> {
         metrics.in_flight.dec();
         metrics.command_ended(self.since, outcome);
-        if let Some(span) = self.span {
-            span.end(matches!(outcome, Outcome::Failed(_)).then(|| outcome.name()));
-        }
+        self.span.map(|span| Ended::new(span, outcome))
     }
 }
 
@@ -47,6 +49,10 @@ pub struct Calls {
     /// `<dialect>/<session>`, as `Gw-Session` carries it.
     from: Arc<str>,
     pending: HashMap<CallId, Pending>,
+    /// The trace of the handshake.
+    traceparent: Option<Box<str>>,
+    /// Answered, and the client is about to hear it.
+    ended: Option<Ended>,
     /// Only for dialects whose sessions look at states and speak in turn with others of their peer.
     among: Option<Box<Among>>,
 }
@@ -69,6 +75,7 @@ impl Calls {
         dialect: &'static str,
         space: Space,
         session: &str,
+        traceparent: Option<Box<str>>,
         among: Option<Box<Among>>,
     ) -> Self {
         let metrics = gateway.metrics.dialect(dialect);
@@ -82,6 +89,8 @@ impl Calls {
             space,
             from,
             pending: HashMap::new(),
+            traceparent,
+            ended: None,
             among,
         }
     }
@@ -160,9 +169,13 @@ impl Calls {
                             let reply = self.local(&command);
                             session.reply(clock::read(), reply, steps);
                         } else if let Some(among) = self.pictured(&command) {
+                            let span = self.span(&command).map(CommandSpan::here);
                             let asked = self.gateway.screenshot(&among.key, &command.body.bytes).await;
                             let answer =
                                 asked.map_or_else(Answer::Failed, |()| Answer::Done(Body::default()));
+                            if let (Some(span), Some(outcome)) = (span, Outcome::of(&answer)) {
+                                self.over(Some(Ended::new(Box::new(span), outcome)));
+                            }
                             session.reply(clock::read(), Reply { id, answer }, steps);
                         } else if let Err(fault) = Box::pin(self.call(command)).await {
                             let reply = Reply {
@@ -190,10 +203,7 @@ impl Calls {
                             self.in_turn().await;
                         }
                         let topic = merge.topic;
-                        if let Some(among) = &self.among
-                            && let Err(fault) =
-                                Box::pin(self.gateway.merge(&among.key, merge, &self.from)).await
-                        {
+                        if let Err(fault) = Box::pin(self.merge(merge)).await {
                             let notice = Notice::NotConfirmed(format!("{topic}: {}", fault.text));
                             session.notice(clock::read(), &notice, steps);
                         }
@@ -216,6 +226,7 @@ impl Calls {
             std::mem::swap(&mut round, steps);
         }
         self.outbox.flush();
+        self.heard();
         end
     }
 
@@ -226,8 +237,9 @@ impl Calls {
     }
 
     /// What the gateway answers itself costs no round trip.
-    fn local(&self, command: &Command) -> Reply {
+    fn local(&mut self, command: &Command) -> Reply {
         let since = clock::now();
+        let span = self.span(command).map(CommandSpan::here);
         let answered = local::answer(&self.gateway, &self.space, &command.action);
         let answer = answered.map_or_else(Answer::Failed, Answer::Done);
         let outcome = match &answer {
@@ -235,6 +247,7 @@ impl Calls {
             _ => Outcome::Local,
         };
         self.metrics.command_ended(since, outcome);
+        self.over(span.map(|span| Ended::new(Box::new(span), outcome)));
         Reply {
             id: command.id,
             answer,
@@ -245,8 +258,7 @@ impl Calls {
         let now = clock::unix();
         let since = clock::now();
         let id = command.id;
-        let context = self.gateway.gate.sample(command.traceparent.as_deref());
-        let span = context.map(|context| CommandSpan::start(&context, self.dialect, &command));
+        let span = self.span(&command);
         command.traceparent = span.as_ref().map(CommandSpan::traceparent);
         let pending = |call| Pending {
             call,
@@ -266,7 +278,8 @@ impl Calls {
                 Ok(())
             }
             Err(fault) => {
-                pending(None).finish(&self.metrics, Outcome::Failed(fault.code));
+                let ended = pending(None).finish(&self.metrics, Outcome::Failed(fault.code));
+                self.over(ended);
                 Err(fault)
             }
         }
@@ -276,9 +289,7 @@ impl Calls {
         let time: Nanos = clock::unix();
         let size = append.body.bytes.len();
         let class = append.class;
-        let context = self.gateway.gate.sample(None);
-        let span = context
-            .map(|context| AppendSpan::start(&context, self.dialect, append.class, &append.topic, size));
+        let span = self.statement(append.class, &append.topic, size);
         let fact = Fact {
             class: append.class,
             space: self.space.clone(),
@@ -317,13 +328,15 @@ impl Calls {
             return false;
         };
         if let Some(outcome) = Outcome::of(&reply.answer) {
-            pending.finish(&self.metrics, outcome);
+            let ended = pending.finish(&self.metrics, outcome);
+            self.over(ended);
         }
         true
     }
 
     /// The client is gone: nobody waits for its commands.
     pub async fn abandon(&mut self) {
+        self.heard();
         for (_, pending) in std::mem::take(&mut self.pending) {
             self.withdraw(pending).await;
         }
@@ -332,7 +345,9 @@ impl Calls {
     /// Nobody waits for the answer any more, and the worker is told so.
     async fn withdraw(&self, mut pending: Pending) {
         let call = pending.call.take();
-        pending.finish(&self.metrics, Outcome::Failed(Code::Cancelled));
+        if let Some(ended) = pending.finish(&self.metrics, Outcome::Failed(Code::Cancelled)) {
+            ended.heard(&self.from);
+        }
         if let Some(call) = call {
             self.gateway.bus.cancel(&call).await;
         }

@@ -47,6 +47,8 @@ pub struct Guest {
     pub listens: Vec<&'static dyn Dialect>,
     /// Where it resumes: `None` = newcomer, `Some(None)` = an offset that is not ours.
     pub since: Option<Option<Offset>>,
+    /// The trace its handshake belongs to, where it said one.
+    pub traceparent: Option<Box<str>>,
     /// The peer's address.
     pub peer: SocketAddr,
     /// Bytes that came with the handshake.
@@ -105,6 +107,7 @@ pub fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) -> impl Future<Outpu
         opening,
         listens,
         since,
+        traceparent,
         peer,
         early,
         place,
@@ -146,6 +149,7 @@ pub fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) -> impl Future<Outpu
         name,
         space.clone(),
         &session_id,
+        traceparent,
         among,
     );
     let mut connection = Connection {
@@ -295,8 +299,10 @@ impl Connection {
                     Letter::Reply(reply) => {
                         if self.calls.answered(&reply) {
                             self.session.reply(now, reply, steps);
+                            self.calls.rendered(steps);
                         }
                     }
+                    Letter::Traced(id, traceparent) => self.calls.traced(id, &traceparent),
                     Letter::Notice(notice) => self.session.notice(now, &notice, steps),
                 }
             } else if self.calls.len() < limit

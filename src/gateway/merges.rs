@@ -29,10 +29,17 @@ impl Gateway {
     /// Stores a merge, or gathers it with others where it allows that.
     ///
     /// # Errors
-    /// As an append; `busy` when others were faster each time. What is gathered is only logged.
-    pub async fn merge(self: &Arc<Self>, key: &Key, merge: Merge, from: &str) -> Result<(), Fault> {
+    /// As an append; `busy` when others were faster each time. What is gathered is only logged, and in no trace: it
+    /// is of many messages.
+    pub async fn merge(
+        self: &Arc<Self>,
+        key: &Key,
+        merge: Merge,
+        from: &str,
+        traceparent: Option<String>,
+    ) -> Result<(), Fault> {
         if !merge.gather {
-            return self.store_merge(key, &merge, from).await;
+            return self.store_merge(key, &merge, from, traceparent).await;
         }
         let slot = (key.clone(), merge.topic);
         {
@@ -66,14 +73,20 @@ impl Gateway {
                     }
                 }
             };
-            if let Err(fault) = self.store_merge(&slot.0, &merge, from).await {
+            if let Err(fault) = self.store_merge(&slot.0, &merge, from, None).await {
                 debug!(room = %slot.0, topic = slot.1, %fault, "a report was not stored");
             }
             tokio::time::sleep(GAP).await;
         }
     }
 
-    async fn store_merge(&self, key: &Key, merge: &Merge, from: &str) -> Result<(), Fault> {
+    async fn store_merge(
+        &self,
+        key: &Key,
+        merge: &Merge,
+        from: &str,
+        traceparent: Option<String>,
+    ) -> Result<(), Fault> {
         let history = self.config.events.history;
         let snapshot = self.look(key).await;
         let value = |topic: &str| snapshot.states.get(topic);
@@ -99,7 +112,7 @@ impl Gateway {
                 from: Some(from.to_owned()),
                 id: None,
                 expected: history.then_some(seq),
-                traceparent: None,
+                traceparent: traceparent.clone(),
             };
             match self.bus.append_promptly(fact).await {
                 Ok(stored) => {

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use crate::bus::Replies;
 use crate::config::SlowPolicy;
 use crate::dialect::{Frame, Notice};
-use crate::message::{Close, Reply};
+use crate::message::{CallId, Close, Reply};
 use crate::wire::frame::{self, Packet};
 
 mod queue;
@@ -44,6 +44,8 @@ pub enum Kind {
 pub enum Letter {
     /// An answer to one of its commands.
     Reply(Reply),
+    /// The trace of the final answer that follows.
+    Traced(CallId, String),
     /// News for its client.
     Notice(Notice),
 }
@@ -338,6 +340,10 @@ impl Outbox {
 impl Replies for Outbox {
     fn reply(&self, reply: Reply) {
         self.post(Letter::Reply(reply));
+    }
+
+    fn traced(&self, id: CallId, traceparent: &str) {
+        self.post(Letter::Traced(id, traceparent.to_owned()));
     }
 }
 

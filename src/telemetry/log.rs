@@ -9,6 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::config::{Log, LogFormat};
+use crate::telemetry::trace;
 
 /// The broker client reports each dropped message and each event at `info`: too much unless asked for.
 const QUIET: &str = "async_nats";
@@ -41,11 +42,14 @@ impl Level {
     }
 }
 
-/// Logs to standard error from now on.
+/// A layer beside the log lines.
+pub type Beside = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Logs to standard error from now on, with what else looks at spans.
 ///
 /// # Errors
 /// [`LogError`].
-pub fn start(log: &Log) -> Result<Level, LogError> {
+pub fn start(log: &Log, beside: Option<Beside>) -> Result<Level, LogError> {
     let (filter, handle) = reload::Layer::new(filter(&log.level)?);
     let terminal = std::io::stderr().is_terminal();
     let json = match log.format {
@@ -59,9 +63,11 @@ pub fn start(log: &Log) -> Result<Level, LogError> {
     } else {
         lines.with_ansi(terminal).boxed()
     };
+    // the filter is that of the lines alone: what else looks at spans sees them at every level
+    let mut layers = vec![lines.with_filter(filter).boxed()];
+    layers.extend(beside);
     tracing_subscriber::registry()
-        .with(filter)
-        .with(lines)
+        .with(layers)
         .try_init()
         .map_err(|error| LogError::Taken(error.to_string()))?;
     Ok(Level(handle))
@@ -74,12 +80,13 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
         .map_err(|error| LogError::Filter(error.to_string()))
 }
 
-/// The operator's filter, and quiet where it does not speak of the broker client.
+/// The operator's filter, quiet where it does not speak of the broker client, and without the collector's spans.
 fn complete(level: &str) -> String {
+    let ours = format!("{level},{}=off", trace::TARGET);
     if level.contains(QUIET) {
-        level.to_owned()
+        ours
     } else {
-        format!("{level},{QUIET}=warn")
+        format!("{ours},{QUIET}=warn")
     }
 }
 
@@ -89,8 +96,11 @@ mod tests {
 
     #[test]
     fn the_broker_client_is_quiet_unless_asked_for() {
-        assert_eq!(complete("info"), "info,async_nats=warn");
-        assert_eq!(complete("info,async_nats=debug"), "info,async_nats=debug");
+        assert_eq!(complete("info"), "info,otel=off,async_nats=warn");
+        assert_eq!(
+            complete("info,async_nats=debug"),
+            "info,async_nats=debug,otel=off"
+        );
     }
 
     #[test]

@@ -4,9 +4,13 @@ use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 pub use crate::telemetry::trace::export::{TraceError, start, stop};
-pub use crate::telemetry::trace::spans::{AppendSpan, CommandSpan, DeliverSpan};
+pub use crate::telemetry::trace::facts::{AppendSpan, DeliverSpan};
+pub use crate::telemetry::trace::layer::{TARGET, layer};
+pub use crate::telemetry::trace::spans::CommandSpan;
 
 mod export;
+mod facts;
+mod layer;
 mod spans;
 
 /// Decides which messages are traced.
@@ -53,6 +57,14 @@ impl Gate {
     fn root(&self) -> Option<TraceContext> {
         (self.all || random() < self.threshold).then(TraceContext::root)
     }
+}
+
+/// The `traceparent` a handshake came with, where it is well formed: what the client then says belongs to that trace
+/// unless a message names another.
+#[must_use]
+pub fn of(headers: &http::HeaderMap) -> Option<Box<str>> {
+    let header = headers.get("traceparent")?.to_str().ok()?;
+    TraceContext::parse(header).map(|_| header.into())
 }
 
 /// One span's place in its trace. Small and plain, so that it travels with the message.

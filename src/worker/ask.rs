@@ -5,10 +5,12 @@ use std::time::Duration;
 use async_nats::{Client, HeaderMap, Message};
 use futures_util::StreamExt;
 use tokio::time::timeout;
+use tracing::Instrument;
 use ulid::Ulid;
 
 use super::job::Work;
 use super::outlet::unix_now;
+use super::trace;
 use crate::bus::contract::{self, headers};
 use crate::message::{Body, Code, Fault};
 
@@ -17,6 +19,23 @@ const QUIET: Duration = Duration::from_secs(15);
 
 /// Asks `service` to do `action` for the one who sent `work`, and waits for the final answer.
 pub(super) async fn ask(
+    client: &Client,
+    work: &Work,
+    service: &str,
+    action: &str,
+    body: Body,
+) -> Result<Body, Fault> {
+    let span = trace::request(service, action);
+    let result = exchange(client, work, service, action, body)
+        .instrument(span.clone())
+        .await;
+    if let Err(fault) = &result {
+        trace::failed(&span, fault);
+    }
+    result
+}
+
+async fn exchange(
     client: &Client,
     work: &Work,
     service: &str,
@@ -34,8 +53,9 @@ pub(super) async fn ask(
     head.insert(headers::MSG_ID, Ulid::new().to_string());
     head.insert(headers::TIME, unix_now().to_string());
     head.insert(headers::DEADLINE, QUIET.as_millis().to_string());
-    if let Some(trace) = &work.traceparent {
-        head.insert(headers::TRACEPARENT, trace.as_str());
+    // without a collector of our own the trace passes through
+    if let Some(header) = trace::traceparent(&tracing::Span::current()).or_else(|| work.traceparent.clone()) {
+        head.insert(headers::TRACEPARENT, header);
     }
     let sent = client.publish_with_reply_and_headers(subject, inbox, head, body.bytes);
     timeout(QUIET, sent)

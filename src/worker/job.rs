@@ -25,6 +25,10 @@ pub struct Work {
     pub action: String,
     /// The parameters.
     pub body: Bytes,
+    /// `<dialect>/<session>` of the client behind it.
+    pub session: Option<String>,
+    /// The client's own id for it.
+    pub correlation: Option<String>,
     /// W3C `traceparent`, handed on with whatever the work asks of others.
     pub traceparent: Option<String>,
 }
@@ -48,6 +52,8 @@ impl Work {
             space,
             action,
             body: message.payload.clone(),
+            session: header(message, headers::SESSION).map(str::to_owned),
+            correlation: header(message, headers::CORRELATION).map(str::to_owned),
             traceparent: header(message, headers::TRACEPARENT).map(str::to_owned),
         })
     }

@@ -9,8 +9,10 @@ use async_nats::jetstream::stream::DirectGetErrorKind;
 use async_nats::{Client, HeaderMap, jetstream};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout};
+use tracing::Instrument;
 use ulid::Ulid;
 
+use super::trace;
 use crate::bus::contract::{self, headers};
 use crate::message::{Class, Code, Fault, Nanos};
 
@@ -63,7 +65,8 @@ impl Outlet {
     /// `invalid` for names that make no subject, `bus_down` when it was not confirmed within a minute.
     pub async fn event(&self, space: &str, dialect: &str, topic: &str, body: Bytes) -> Result<(), Fault> {
         let subject = contract::fact(Class::Event, space, dialect, topic)?;
-        match self.store(subject, body, None).await {
+        let span = trace::publish(Class::Event, dialect, topic, body.len());
+        match self.traced(span, subject, body, None).await {
             Ok(()) => Ok(()),
             Err(Refused::Conflict) => Err(Fault::new(Code::WorkerError, "the stream refused the event")),
             Err(Refused::Fault(fault)) => Err(fault),
@@ -80,7 +83,8 @@ impl Outlet {
         expected: u64,
     ) -> Result<(), Refused> {
         let subject = contract::fact(Class::State, space, dialect, topic).map_err(Refused::Fault)?;
-        self.store(subject, body, Some(expected)).await
+        let span = trace::publish(Class::State, dialect, topic, body.len());
+        self.traced(span, subject, body, Some(expected)).await
     }
 
     /// Reads a state topic: its last sequence (0 = never set) and body.
@@ -106,12 +110,31 @@ impl Outlet {
             .unwrap_or_else(|_| Err(gone("no answer in time".to_owned())))
     }
 
+    async fn traced(
+        &self,
+        span: tracing::Span,
+        subject: String,
+        body: Bytes,
+        expected: Option<u64>,
+    ) -> Result<(), Refused> {
+        let stored = self.store(subject, body, expected).instrument(span.clone()).await;
+        match &stored {
+            Err(Refused::Fault(fault)) => trace::failed(&span, fault),
+            // to lose a race is no failure: the writer reads and tries again
+            Ok(()) | Err(Refused::Conflict) => {}
+        }
+        stored
+    }
+
     async fn store(&self, subject: String, body: Bytes, expected: Option<u64>) -> Result<(), Refused> {
         let mut head = HeaderMap::new();
         head.insert(headers::MSG_ID, Ulid::new().to_string());
         head.insert(headers::TIME, unix_now().to_string());
         if let Some(expected) = expected {
             head.insert(headers::EXPECTED, expected.to_string());
+        }
+        if let Some(traceparent) = trace::traceparent(&tracing::Span::current()) {
+            head.insert(headers::TRACEPARENT, traceparent);
         }
         let until = Instant::now() + RETRY;
         let mut pause = Duration::from_millis(50);

@@ -14,10 +14,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use super::job::{Job, PUBLISH, Work, header, is_late};
 use super::large;
 use super::outlet::unix_now;
+use super::trace;
 use super::{Outlet, WorkerError};
 use crate::bus::contract::headers;
 use crate::message::{Body, Code, Fault};
@@ -159,6 +161,7 @@ async fn serve(mut endpoint: async_nats::service::endpoint::Endpoint, desk: Desk
             answer(
                 &request,
                 Err(Fault::new(Code::Invalid, "the subject is no command")),
+                None,
             )
             .await;
             continue;
@@ -166,11 +169,12 @@ async fn serve(mut endpoint: async_nats::service::endpoint::Endpoint, desk: Desk
         match desk.places.clone().try_acquire_owned() {
             Ok(place) => {
                 let task = desk.jobs.clone();
-                task.spawn(perform(desk.clone(), request, work, place));
+                let span = trace::process(desk.worker.name(), &work);
+                task.spawn(perform(desk.clone(), request, work, place).instrument(span));
             }
             Err(_) => {
                 let text = "the worker has too much to do; try again later or start another instance";
-                answer(&request, Err(Fault::new(Code::Busy, text))).await;
+                answer(&request, Err(Fault::new(Code::Busy, text)), None).await;
             }
         }
     }
@@ -180,7 +184,7 @@ async fn perform(desk: Desk, request: Request, mut work: Work, _place: OwnedSema
     if let Some(reference) = header(&request.message, headers::BODY) {
         match large::fetch(desk.outlet.client(), reference).await {
             Ok(body) => work.body = body,
-            Err(fault) => return answer(&request, Err(fault)).await,
+            Err(fault) => return answer(&request, Err(fault), None).await,
         }
     }
     let id = work.id.clone();
@@ -201,7 +205,13 @@ async fn perform(desk: Desk, request: Request, mut work: Work, _place: OwnedSema
     if !id.is_empty() {
         desk.running.lock().remove(&id);
     }
-    answer(&request, result).await;
+    let span = tracing::Span::current();
+    if let Err(fault) = &result {
+        trace::failed(&span, fault);
+        tracing::debug!(code = fault.code.name(), %fault, "the command failed");
+    }
+    let traceparent = trace::traceparent(&span).or(job.work.traceparent);
+    answer(&request, result, traceparent).await;
 }
 
 /// Never ends: an empty `progress` every five seconds.
@@ -216,9 +226,12 @@ async fn alive(job: &Job) {
 }
 
 /// The final answer, through the services API so that `$SRV.STATS` counts it.
-async fn answer(request: &Request, result: Result<Body, Fault>) {
+async fn answer(request: &Request, result: Result<Body, Fault>, traceparent: Option<String>) {
     let mut head = HeaderMap::new();
     head.insert(headers::TIME, unix_now().to_string());
+    if let Some(traceparent) = traceparent {
+        head.insert(headers::TRACEPARENT, traceparent);
+    }
     let response = match result {
         Ok(body) => {
             head.insert(headers::STATUS, "done");

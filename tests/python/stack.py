@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -16,11 +17,23 @@ PATH = os.environ["PATH"] + ":/usr/local/sbin:/usr/sbin:/sbin"
 LEGACY = ("assistant", "scripting")
 
 
+# below what systems give to outgoing connections, which would take a port between its choice and its use
+PORTS = range(10_000, 20_000)
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port nobody holds at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port nobody holds at this moment, and none that was given before."""
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def wait(process: subprocess.Popen, what: str, log: pathlib.Path, ready) -> None:
@@ -126,10 +139,10 @@ class Gateway:
 class Workers:
     """Reference workers in one process."""
 
-    def __init__(self, broker, log: pathlib.Path, *names: str):
+    def __init__(self, broker, log: pathlib.Path, *names: str, **settings: str):
         self.log = log
         env = {key: value for key, value in os.environ.items() if not key.startswith("GW_")}
-        env |= {"GW_NATS_URL": broker.url, "GW_LOG_LEVEL": "info", "CAUSEWAY_SPEECH": "off"}
+        env |= {"GW_NATS_URL": broker.url, "GW_LOG_LEVEL": "info", "CAUSEWAY_SPEECH": "off", **settings}
         with log.open("w") as out:
             command = [BIN, "worker", *names]
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env)

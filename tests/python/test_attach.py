@@ -30,8 +30,9 @@ def greeter(request, broker, tmp_path):
     """A worker as a process; ends with the code of a clean end."""
     command = request.param
     if command == "javascript":
+        for file in ("worker.mjs", "traces.mjs"):
+            shutil.copy(WORKERS / "javascript" / file, tmp_path)
         copy = tmp_path / "worker.mjs"
-        copy.write_text((WORKERS / "javascript" / "worker.mjs").read_text())
         (tmp_path / "node_modules").symlink_to(NODE_MODULES)
         command = ["node", str(copy)]
     environment = {**os.environ, "NATS_URL": broker.url}

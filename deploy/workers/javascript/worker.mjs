@@ -5,6 +5,7 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect, headers } from "nats";
+import * as traces from "./traces.mjs";
 
 const SERVICE = "greeter";
 const running = new Map();
@@ -58,8 +59,11 @@ class Job {
   /** States a fact to everybody in the space who speaks the dialect; resolves when it is stored. */
   event(dialect, topic, body) {
     const subject = `gw.v1.evt.${this.space}.${dialect}.${topic}`;
-    const head = said({ "Nats-Msg-Id": randomUUID() });
-    return this.client.jetstream().publish(subject, JSON.stringify(body), { headers: head });
+    const data = JSON.stringify(body);
+    return traces.publish(dialect, topic, data.length, () => {
+      const head = said({ "Nats-Msg-Id": randomUUID(), ...traces.carry(this.message) });
+      return this.client.jetstream().publish(subject, data, { headers: head });
+    });
   }
 }
 
@@ -81,7 +85,8 @@ const ACTIONS = {
 };
 
 /** Runs an action and gives its one final answer. */
-async function answer(client, message, action) {
+async function answer(client, message, action, fail) {
+  const trace = traces.carry(message);
   let job;
   let beat;
   try {
@@ -89,13 +94,14 @@ async function answer(client, message, action) {
     if (job.late) return;
     running.set(job.id, job);
     beat = setInterval(() => job.progress(), 5000);
-    message.respond(JSON.stringify(await action(job)), { headers: said({}) });
+    message.respond(JSON.stringify(await action(job)), { headers: said(trace) });
   } catch (error) {
     const [code, text] =
       error instanceof Refused ? [error.code, error.message]
       : job?.stop.signal.aborted ? [499, "the command was cancelled"]
       : [500, `${error.name}: ${error.message}`.replaceAll("\n", " ")];
-    message.respondError(code, text, undefined, { headers: said({}) });
+    message.respondError(code, text, undefined, { headers: said(trace) });
+    fail(code);
   } finally {
     clearInterval(beat);
     if (job) running.delete(job.id);
@@ -103,6 +109,7 @@ async function answer(client, message, action) {
 }
 
 const url = process.env.NATS_URL ?? "nats://localhost:4222";
+await traces.start(SERVICE);
 const client = await connect({ servers: url, name: SERVICE, maxReconnectAttempts: -1 });
 const service = await client.services.add({
   name: SERVICE, version: "1.0.0", description: "Greets and counts: a worker to copy", queue: SERVICE,
@@ -116,7 +123,9 @@ client.subscribe(`gw.v1.cmd.*.${SERVICE}.cancel`, {
 for (const [name, action] of Object.entries(ACTIONS)) {
   service.addEndpoint(name, {
     subject: `gw.v1.cmd.*.${SERVICE}.${name}`,
-    handler: (error, message) => { if (!error) answer(client, message, action); },
+    handler(error, message) {
+      if (!error) traces.processing(SERVICE, name, message, (fail) => answer(client, message, action, fail));
+    },
   });
 }
 console.log(`${SERVICE} serves ${Object.keys(ACTIONS).join(", ")} at ${url}; Ctrl-C ends it`);
@@ -125,6 +134,7 @@ for (const name of ["SIGINT", "SIGTERM"]) {
     await service.stop();
     for (let waited = 0; running.size && waited < 10000; waited += 50) await sleep(50);
     await client.drain();
+    await traces.stop();
     process.exit(0);
   });
 }

@@ -12,6 +12,7 @@ import time
 import uuid
 
 import nats
+import traces
 from nats.micro import add_service
 
 SERVICE = "greeter"
@@ -57,8 +58,10 @@ class Job:
     async def event(self, dialect: str, topic: str, body) -> None:
         """States a fact to everybody in the space who speaks the dialect; returns when it is stored."""
         subject = f"gw.v1.evt.{self.space}.{dialect}.{topic}"
-        headers = {"Nats-Msg-Id": uuid.uuid4().hex, **now()}
-        await self.client.jetstream().publish(subject, json.dumps(body).encode(), headers=headers)
+        data = json.dumps(body).encode()
+        with traces.publish(dialect, topic, len(data)):
+            headers = {"Nats-Msg-Id": uuid.uuid4().hex, **now(), **traces.carry(self.headers)}
+            await self.client.jetstream().publish(subject, data, headers=headers)
 
 
 def now() -> dict[str, str]:
@@ -95,22 +98,36 @@ async def alive(job: Job) -> None:
 
 async def answer(client, request, action) -> None:
     """Runs an action and gives its one final answer."""
+    headers = request.headers or {}
+    with traces.process(SERVICE, action.__name__, headers, len(request.data)) as span:
+        failure = await respond(client, request, action, traces.carry(headers))
+        if span and failure:
+            traces.failed(span, failure)
+
+
+async def respond(client, request, action, trace) -> int | None:
+    """The answer itself; gives the number of a failure."""
     beat = None
     job = None
     try:
         job = Job(client, request)
         if job.late:
-            return
+            return None
         beat = asyncio.create_task(alive(job))
         work = running[job.id] = asyncio.create_task(action(job))
         result = await work
-        await request.respond(json.dumps(result).encode(), headers=now())
+        await request.respond(json.dumps(result).encode(), headers=now() | trace)
+        return None
     except Refused as refused:
-        await request.respond_error(str(refused.code), str(refused), headers=now())
+        await request.respond_error(str(refused.code), str(refused), headers=now() | trace)
+        return refused.code
     except asyncio.CancelledError:
-        await request.respond_error("499", "the command was cancelled", headers=now())
+        await request.respond_error("499", "the command was cancelled", headers=now() | trace)
+        return 499
     except Exception as error:
-        await request.respond_error("500", f"{type(error).__name__}: {error}".replace("\n", " "), headers=now())
+        text = f"{type(error).__name__}: {error}".replace("\n", " ")
+        await request.respond_error("500", text, headers=now() | trace)
+        return 500
     finally:
         if beat:
             beat.cancel()
@@ -130,6 +147,7 @@ async def cancel(message) -> None:
 
 async def main() -> None:
     url = os.environ.get("NATS_URL", "nats://localhost:4222")
+    traces.start(SERVICE)
     client = await nats.connect(url, name=SERVICE, max_reconnect_attempts=-1)
     service = await add_service(
         client, name=SERVICE, version="1.0.0", description="Greets and counts: a worker to copy", queue_group=SERVICE
@@ -155,6 +173,7 @@ async def main() -> None:
     if tasks:
         await asyncio.wait(tasks, timeout=10)
     await client.drain()
+    traces.stop()
 
 
 if __name__ == "__main__":

@@ -52,10 +52,12 @@ impl Connection {
                 return;
             }
             while let Some(letter) = self.outbox.letter() {
-                if let Letter::Reply(reply) = letter
-                    && self.calls.answered(&reply)
-                {
-                    self.session.reply(clock::read(), reply, &mut steps);
+                match letter {
+                    Letter::Reply(reply) if self.calls.answered(&reply) => {
+                        self.session.reply(clock::read(), reply, &mut steps);
+                    }
+                    Letter::Traced(id, traceparent) => self.calls.traced(id, &traceparent),
+                    Letter::Reply(_) | Letter::Notice(_) => {}
                 }
             }
             let _end = Box::pin(self.calls.perform(self.session.as_mut(), &mut steps)).await;

@@ -13,10 +13,10 @@ use thiserror::Error;
 
 use crate::config::Trace;
 use crate::message::Nanos;
-use crate::telemetry::trace::TraceContext;
+use crate::telemetry::trace::{TraceContext, layer};
 
 /// What is not sent within this at shutdown is lost.
-const FLUSH: Duration = Duration::from_secs(3);
+pub(super) const FLUSH: Duration = Duration::from_secs(3);
 
 /// One pipeline a process, as there is one log.
 static PIPELINE: OnceLock<Pipeline> = OnceLock::new();
@@ -45,13 +45,16 @@ pub fn start(trace: &Trace) -> Result<(), TraceError> {
     if !trace.export {
         return Ok(());
     }
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
+    PIPELINE
+        .set(Pipeline::new(exporter()?))
+        .map_err(|_| TraceError::Taken)
+}
+
+pub(super) fn exporter() -> Result<opentelemetry_otlp::SpanExporter, TraceError> {
+    opentelemetry_otlp::SpanExporter::builder()
         .with_http()
         .build()
-        .map_err(|error| TraceError::Exporter(error.to_string()))?;
-    PIPELINE
-        .set(Pipeline::new(exporter))
-        .map_err(|_| TraceError::Taken)
+        .map_err(|error| TraceError::Exporter(error.to_string()))
 }
 
 /// Sends what is left, for at most 3 s. Blocks: to be called outside the runtime, as the last thing.
@@ -59,6 +62,7 @@ pub fn stop() {
     if let Some(pipeline) = PIPELINE.get() {
         pipeline.stop();
     }
+    layer::stop();
 }
 
 /// The process's pipeline, where there is one.
@@ -136,7 +140,7 @@ fn identity(context: &TraceContext) -> SpanContext {
 }
 
 /// Who we are, as `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say it, with our own words for what they leave open.
-fn resource() -> Resource {
+pub(super) fn resource() -> Resource {
     let told = Resource::builder().build();
     let mut own = vec![
         KeyValue::new("service.name", "causeway"),

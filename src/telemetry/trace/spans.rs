@@ -1,24 +1,26 @@
-//! The spans of a message, with the attributes of the messaging conventions. Built for sampled messages only.
+//! The spans of a command, with the attributes of the messaging conventions. Built for sampled messages only.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
 
-use crate::message::{Class, Command, Nanos};
+use crate::message::{Command, Nanos};
 use crate::telemetry::trace::TraceContext;
 use crate::telemetry::trace::export::{Finished, Pipeline, pipeline};
 
 const COMMAND: &str = "gw.v1.cmd.{space}.{service}.{action}";
-const EVENT: &str = "gw.v1.evt.{space}.{dialect}.{topic}";
-const STATE: &str = "gw.v1.state.{space}.{dialect}.{topic}";
 
-/// A client's command from frame to final answer: a server span, and below it the request on the bus,
-/// which is the parent of the worker's own span.
+/// A client's command from frame to final answer: a server span, and below it the request on the bus, which is the
+/// parent of the worker's own span. A worker that continues the trace is the parent of the reply's way to the client.
 pub struct CommandSpan {
     frame: TraceContext,
     request: TraceContext,
+    /// The reply, and when it came.
+    reply: Option<(TraceContext, Nanos)>,
     start: Nanos,
+    /// Whether it went to the bus at all.
+    sent: bool,
     attributes: Vec<KeyValue>,
 }
 
@@ -42,8 +44,26 @@ impl CommandSpan {
         Self {
             frame: *context,
             request: context.child(),
+            reply: None,
             start: unix(),
+            sent: true,
             attributes,
+        }
+    }
+
+    /// The gateway answers it itself.
+    #[must_use]
+    pub fn here(mut self) -> Self {
+        self.sent = false;
+        self
+    }
+
+    /// The final reply is here; `traceparent` is its own. A reply of another trace is not believed.
+    pub fn replied(&mut self, traceparent: &str) {
+        if let Some((worker, true)) = TraceContext::parse(traceparent)
+            && worker.trace == self.frame.trace
+        {
+            self.reply = Some((worker.child(), unix()));
         }
     }
 
@@ -59,7 +79,7 @@ impl CommandSpan {
         self.frame.trace_id()
     }
 
-    /// The final answer came; `error` names what went wrong.
+    /// The client has its final answer; `error` names what went wrong.
     pub fn end(self, error: Option<&'static str>) {
         if let Some(pipeline) = pipeline() {
             self.record(pipeline, error);
@@ -68,18 +88,34 @@ impl CommandSpan {
 
     fn record(self, pipeline: &Pipeline, error: Option<&'static str>) {
         let end = unix();
-        let mut attributes = self.attributes.clone();
-        attributes.extend(operation("request", "send"));
-        pipeline.record(Finished {
-            context: self.request,
-            kind: SpanKind::Client,
-            name: "request gw.v1.cmd.{space}.{service}.{action}",
-            start: self.start,
-            end,
-            error,
-            link: None,
-            attributes,
-        });
+        if self.sent {
+            let mut attributes = self.attributes.clone();
+            attributes.extend(operation("request", "send"));
+            pipeline.record(Finished {
+                context: self.request,
+                kind: SpanKind::Client,
+                name: "request gw.v1.cmd.{space}.{service}.{action}",
+                start: self.start,
+                end: self.reply.map_or(end, |(_, came)| came),
+                error,
+                link: None,
+                attributes,
+            });
+        }
+        if let Some((context, start)) = self.reply {
+            let mut attributes = self.attributes.clone();
+            attributes.extend(operation("process", "process"));
+            pipeline.record(Finished {
+                context,
+                kind: SpanKind::Consumer,
+                name: "process reply",
+                start,
+                end,
+                error: None,
+                link: None,
+                attributes,
+            });
+        }
         let mut attributes = self.attributes;
         attributes.extend(operation("receive", "receive"));
         pipeline.record(Finished {
@@ -95,157 +131,24 @@ impl CommandSpan {
     }
 }
 
-/// A client's event or state from frame to stored.
-pub struct AppendSpan {
-    context: TraceContext,
-    class: Class,
-    start: Nanos,
-    dialect: &'static str,
-    topic: String,
-    size: usize,
-}
-
-impl AppendSpan {
-    /// The append begins now.
-    #[must_use]
-    pub fn start(
-        context: &TraceContext,
-        dialect: &'static str,
-        class: Class,
-        topic: &str,
-        size: usize,
-    ) -> Self {
-        Self {
-            context: *context,
-            class,
-            start: unix(),
-            dialect,
-            topic: topic.to_owned(),
-            size,
-        }
-    }
-
-    /// The header for the message.
-    #[must_use]
-    pub fn traceparent(&self) -> String {
-        self.context.traceparent()
-    }
-
-    /// The stream has it, or not.
-    pub fn end(self, error: Option<&'static str>) {
-        if let Some(pipeline) = pipeline() {
-            self.record(pipeline, error);
-        }
-    }
-
-    fn record(self, pipeline: &Pipeline, error: Option<&'static str>) {
-        let (name, template) = match self.class {
-            Class::Event => ("publish gw.v1.evt.{space}.{dialect}.{topic}", EVENT),
-            Class::State => ("publish gw.v1.state.{space}.{dialect}.{topic}", STATE),
-        };
-        let mut attributes = common(template, self.dialect, &self.topic, self.size);
-        attributes.extend(operation("publish", "send"));
-        pipeline.record(Finished {
-            context: self.context,
-            kind: SpanKind::Producer,
-            name,
-            start: self.start,
-            end: unix(),
-            error,
-            link: None,
-            attributes,
-        });
-    }
-}
-
-/// One event given to this gateway's clients, linked to and below the span that published it.
-pub struct DeliverSpan {
-    context: TraceContext,
-    origin: TraceContext,
-    start: Nanos,
-}
-
-impl DeliverSpan {
-    /// The delivery begins now, if the event came sampled and spans are exported.
-    #[must_use]
-    pub fn start(traceparent: Option<&str>) -> Option<Self> {
-        pipeline()?;
-        Self::of(traceparent?)
-    }
-
-    fn of(traceparent: &str) -> Option<Self> {
-        let (origin, sampled) = TraceContext::parse(traceparent)?;
-        sampled.then(|| Self {
-            context: origin.child(),
-            origin,
-            start: unix(),
-        })
-    }
-
-    /// Every client's queue has it.
-    pub fn end(self, dialect: &'static str, class: Class, topic: &str, size: usize, clients: usize) {
-        if let Some(pipeline) = pipeline() {
-            self.record(pipeline, dialect, class, topic, size, clients);
-        }
-    }
-
-    fn record(
-        self,
-        pipeline: &Pipeline,
-        dialect: &'static str,
-        class: Class,
-        topic: &str,
-        bytes: usize,
-        clients: usize,
-    ) {
-        let (name, template) = match class {
-            Class::Event => ("process gw.v1.evt.{space}.{dialect}.{topic}", EVENT),
-            Class::State => ("process gw.v1.state.{space}.{dialect}.{topic}", STATE),
-        };
-        let mut attributes = common(template, dialect, topic, bytes);
-        attributes.extend(operation("process", "process"));
-        attributes.push(KeyValue::new("gw.clients", size(clients)));
-        pipeline.record(Finished {
-            context: self.context,
-            kind: SpanKind::Consumer,
-            name,
-            start: self.start,
-            end: unix(),
-            error: None,
-            link: Some(self.origin),
-            attributes,
-        });
-    }
-}
-
-fn common(template: &'static str, dialect: &'static str, topic: &str, bytes: usize) -> Vec<KeyValue> {
-    vec![
-        KeyValue::new("messaging.system", "nats"),
-        KeyValue::new("messaging.destination.template", template),
-        KeyValue::new("messaging.message.body.size", size(bytes)),
-        KeyValue::new("gw.dialect", dialect),
-        KeyValue::new("gw.topic", topic.to_owned()),
-    ]
-}
-
-fn operation(name: &'static str, kind: &'static str) -> [KeyValue; 2] {
+pub(super) fn operation(name: &'static str, kind: &'static str) -> [KeyValue; 2] {
     [
         KeyValue::new("messaging.operation.name", name),
         KeyValue::new("messaging.operation.type", kind),
     ]
 }
 
-fn size(bytes: usize) -> i64 {
+pub(super) fn size(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-fn unix() -> Nanos {
+pub(super) fn unix() -> Nanos {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::{Arc, Mutex};
 
     use opentelemetry::trace::{SpanId, Status};
@@ -265,7 +168,7 @@ mod tests {
         }
     }
 
-    fn recorded(record: impl FnOnce(&Pipeline)) -> Vec<SpanData> {
+    pub(in super::super) fn recorded(record: impl FnOnce(&Pipeline)) -> Vec<SpanData> {
         let kept = Kept::default();
         let pipeline = Pipeline::new(kept.clone());
         record(&pipeline);
@@ -285,7 +188,7 @@ mod tests {
         }
     }
 
-    fn attribute(span: &SpanData, key: &str) -> Option<String> {
+    pub(in super::super) fn attribute(span: &SpanData, key: &str) -> Option<String> {
         let found = span
             .attributes
             .iter()
@@ -330,36 +233,35 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_is_linked_to_its_origin_and_of_its_trace() {
-        let published = AppendSpan::start(&TraceContext::root(), "voice", Class::Event, "stt_final", 7);
-        let header = published.traceparent();
-        let delivered = DeliverSpan::of(&header).unwrap();
-        let spans = recorded(|pipeline| {
-            published.record(pipeline, None);
-            delivered.record(pipeline, "voice", Class::Event, "stt_final", 7, 3);
-        });
-        let [produced, consumed] = &spans[..] else {
+    fn a_reply_hangs_on_the_worker_that_sent_it() {
+        let mut span = CommandSpan::start(&TraceContext::root(), "voice", &command());
+        let (request, _) = TraceContext::parse(&span.traceparent()).unwrap();
+        // another trace is nobody's reply
+        span.replied(&TraceContext::root().traceparent());
+        assert!(span.reply.is_none());
+        let worker = request.child();
+        span.replied(&worker.traceparent());
+        let spans = recorded(|pipeline| span.record(pipeline, None));
+        let [request, reply, frame] = &spans[..] else {
             panic!("{spans:?}")
         };
-        assert_eq!(
-            (&produced.span_kind, &consumed.span_kind),
-            (&SpanKind::Producer, &SpanKind::Consumer)
-        );
-        assert_eq!(consumed.span_context.trace_id(), produced.span_context.trace_id());
-        assert_eq!(consumed.parent_span_id, produced.span_context.span_id());
-        assert!(consumed.parent_span_is_remote);
-        assert_eq!(
-            consumed.links.links[0].span_context.span_id(),
-            produced.span_context.span_id()
-        );
-        assert_eq!(attribute(consumed, "gw.clients").as_deref(), Some("3"));
-        assert!(DeliverSpan::of("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00").is_none());
+        assert_eq!(reply.parent_span_id.to_bytes(), worker.span.to_be_bytes());
+        assert!(reply.parent_span_is_remote);
+        assert_eq!(reply.span_context.trace_id(), frame.span_context.trace_id());
+        assert!(request.end_time <= reply.start_time && reply.end_time <= frame.end_time);
+    }
+
+    #[test]
+    fn what_the_gateway_answers_itself_was_never_sent() {
+        let span = CommandSpan::start(&TraceContext::root(), "voice", &command()).here();
+        let spans = recorded(|pipeline| span.record(pipeline, None));
+        let kinds: Vec<_> = spans.iter().map(|span| span.span_kind.clone()).collect();
+        assert_eq!(kinds, [SpanKind::Server]);
     }
 
     #[test]
     fn without_a_collector_nothing_is_kept() {
         assert!(pipeline().is_none());
-        assert!(DeliverSpan::start(Some(&TraceContext::root().traceparent())).is_none());
         CommandSpan::start(&TraceContext::root(), "voice", &command()).end(None);
     }
 }

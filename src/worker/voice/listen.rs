@@ -10,13 +10,14 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::flow::Trace;
 use super::hear::{Deaf, Heard};
 use super::{Room, Wish, lane, seconds};
 use crate::bus::contract;
 use crate::message::{Code, Fault};
-use crate::worker::Job;
+use crate::worker::{Job, trace};
 
 /// A push-to-talk without `stt_stop` or `duration` ends after this, as it always did.
 const TALK: Duration = Duration::from_secs(5);
@@ -148,14 +149,16 @@ impl Room {
             }
         });
         if mode == Mode::Continuous {
-            self.tasks.clone().spawn(async move {
+            let tasks = self.tasks.clone();
+            let listening = async move {
                 if let Err(fault) = self.continuous(&space, &wish, &listener.stop, until).await {
                     tracing::warn!(%space, %fault, "continuous listening ended");
                 }
                 // In this order: whoever comes next must not find, nor lose its entry to, this listener.
                 drop(listener);
                 drop(turn);
-            });
+            };
+            tasks.spawn(listening.instrument(trace::outliving()));
             return Ok(());
         }
         let began = Instant::now();
