@@ -45,11 +45,11 @@ test-python:
 	cargo build --bin causeway
 	CAUSEWAY_BIN="$(abspath $(TARGET))/debug/causeway" CAUSEWAY_NODE_MODULES="$(NODE)/node_modules" "$(VENV)/bin/python" -m pytest -q -p no:cacheprovider $(if $(T),-k '$(T)') tests/python
 
-# a fifth of a million random streams take some minutes
-CASES ?= 200000
+SECONDS ?= 300
 .PHONY: fuzz
-fuzz: ## random streams against the JSON scanner, cut anywhere, beside serde_json (CASES=n)
-	PROPTEST_CASES=$(CASES) cargo test --test wire json
+fuzz: ## the JSON scanner beside serde_json under a fuzzer guided by coverage (SECONDS=n)
+	@deploy/scripts/need cc c++
+	tests/fuzz/run json $(SECONDS)
 
 .PHONY: e2e addon
 e2e: setup ## the same clients against a real Blender, without and with a window (installs Blender, 650 MB)
