@@ -28,6 +28,7 @@ pub mod local;
 pub mod looks;
 pub mod merges;
 pub mod outbox;
+pub mod pace;
 pub mod polls;
 pub mod presence;
 pub mod probe;
@@ -37,6 +38,7 @@ pub mod screens;
 pub mod slow;
 pub mod survey;
 pub mod turn;
+pub mod unread;
 pub mod watch;
 
 /// What a gateway is put together from.
@@ -90,6 +92,8 @@ pub struct Gateway {
     pub merges: merges::Merges,
     /// Who is in the middle of saying something.
     pub turns: Arc<turn::Turns>,
+    /// What clients on this machine have not read yet.
+    pub unread: unread::Unread,
     routes: BTreeMap<&'static str, Arc<Routes>>,
     ids: AtomicU64,
 }
@@ -139,6 +143,7 @@ impl Gateway {
             receiving: AtomicU64::new(0),
             merges: merges::Merges::default(),
             turns: Arc::default(),
+            unread: unread::Unread::open(),
             ids: AtomicU64::new(1),
         })
     }

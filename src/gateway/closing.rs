@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::gateway::outbox::{Outbox, PACE};
+use crate::gateway::outbox::Outbox;
+use crate::gateway::pace::Pace;
 use crate::gateway::ring::Carrier;
+use crate::gateway::unread::Unread;
 use crate::message::Close;
+use crate::telemetry::clock;
 use crate::wire::frame::{self, Packet};
 
 /// How long what is queued may take to go out; a slow client's queue is only its half-written packet and the code.
@@ -15,7 +18,13 @@ const FLUSH: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_millis(300);
 
 /// Says goodbye. `echo` is the client's own code where the client closed first.
-pub async fn close(outbox: &Outbox, carrier: Carrier, close: Option<&Close>, echo: Option<Option<u16>>) {
+pub async fn close(
+    outbox: &Outbox,
+    carrier: Carrier,
+    close: Option<&Close>,
+    echo: Option<Option<u16>>,
+    rhythm: (Pace, &Unread),
+) {
     if carrier == Carrier::WebSocket {
         let bytes = match (close, echo) {
             (_, Some(Some(code))) => frame::close(code, ""),
@@ -26,19 +35,23 @@ pub async fn close(outbox: &Outbox, carrier: Carrier, close: Option<&Close>, ech
         let discard = close.is_some_and(|close| close.code == Close::SLOW.code);
         outbox.push_last(&Packet::new(bytes), discard);
     }
-    let _late = timeout_at(Instant::now() + FLUSH, drain(outbox)).await;
+    let _late = timeout_at(Instant::now() + FLUSH, drain(outbox, rhythm)).await;
     let _gone = shutdown(outbox);
     let _late = timeout_at(Instant::now() + LINGER, ended(outbox)).await;
     outbox.bury();
 }
 
 /// Writes until nothing is queued.
-pub async fn drain(outbox: &Outbox) {
+async fn drain(outbox: &Outbox, (mut pace, unread): (Pace, &Unread)) {
     while outbox.queued() > 0 {
         if outbox.is_paced() {
-            tokio::time::sleep(PACE).await;
-            if outbox.write_one().is_err() {
+            if pace.write(outbox, unread, clock::now()).is_err() {
                 return;
+            }
+            match pace.due() {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None if outbox.writable().await.is_err() => return,
+                None => {}
             }
         } else if outbox.writable().await.is_err() || !outbox.resume() {
             return;

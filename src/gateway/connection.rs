@@ -19,6 +19,7 @@ use crate::gateway::ending::Ending;
 use crate::gateway::intake::Intake;
 use crate::gateway::lobby::Key;
 use crate::gateway::outbox::{Letter, Outbox};
+use crate::gateway::pace::Pace;
 use crate::gateway::polls::{Poller, Registered};
 use crate::gateway::probe::Probe;
 use crate::gateway::ring::Carrier;
@@ -71,7 +72,8 @@ struct Connection {
     pinged: Option<Instant>,
     /// When this connection ends its part in the drain.
     leave_at: Option<Instant>,
-    next_write: Option<Instant>,
+    /// For clients that take each read as one document.
+    pace: Pace,
     finishing: bool,
     /// Tells a client that is gone from one that has only said its last.
     probe: Probe,
@@ -162,7 +164,7 @@ pub fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) -> impl Future<Outpu
         heard: opened,
         pinged: None,
         leave_at: None,
-        next_write: None,
+        pace: Pace::default(),
         finishing: false,
         probe: Probe::default(),
         gateway: gateway.clone(),
@@ -258,7 +260,7 @@ impl Connection {
                     if ready.is_err() || !(self.paced() || outbox.resume()) {
                         return Ending::Lost;
                     }
-                    self.next_write = None;
+                    self.pace.resume();
                     if let Some(since) = since.filter(|_| outbox.blocked().is_none()) {
                         let queue = &self.calls.metrics().stage.queue;
                         queue.observe(since.elapsed().as_secs_f64());
@@ -354,9 +356,12 @@ impl Connection {
             let _end = Box::pin(self.calls.perform(self.session.as_mut(), steps)).await;
         }
         if self.paced()
-            && let Some(ending) = self.write_paced()
+            && self
+                .pace
+                .write(&self.outbox, &self.gateway.unread, clock::now())
+                .is_err()
         {
-            return Some(ending);
+            return Some(Ending::Lost);
         }
         if self.finishing && self.calls.is_empty() && self.outbox.queued() == 0 && self.session.finished() {
             return Some(Ending::Left(None));

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
@@ -266,6 +266,13 @@ impl Outbox {
         }
     }
 
+    /// Paced clients: whether the next packet can wait. The rest of one cannot, and a queue that fills up should not.
+    #[must_use]
+    pub fn may_wait(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.untouched() == 0 && !queue.over(self.limit / 2)
+    }
+
     /// Since when the socket takes nothing; `None` while it does.
     #[must_use]
     pub fn blocked(&self) -> Option<Instant> {
@@ -346,6 +353,3 @@ impl Replies for Outbox {
         self.post(Letter::Traced(id, traceparent.to_owned()));
     }
 }
-
-/// How long a paced client is given between two packets.
-pub const PACE: Duration = Duration::from_millis(1);

@@ -33,12 +33,13 @@ impl Connection {
             Box::pin(self.end_polled(poller, ending)).await;
             return self.outbox.bury();
         }
+        let rhythm = (self.pace, &self.gateway.unread);
         match ending {
             Ending::Lost | Ending::Silent => self.outbox.bury(),
             Ending::Left(code) => {
-                closing::close(&self.outbox, self.carrier, None, Some(*code)).await;
+                closing::close(&self.outbox, self.carrier, None, Some(*code), rhythm).await;
             }
-            _ => closing::close(&self.outbox, self.carrier, close.as_ref(), None).await,
+            _ => closing::close(&self.outbox, self.carrier, close.as_ref(), None, rhythm).await,
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Connection, Ending};
 use crate::dialect::Step;
 use crate::gateway::Gateway;
-use crate::gateway::outbox::{Kind, PACE};
+use crate::gateway::outbox::Kind;
 use crate::gateway::ring::Carrier;
 use crate::telemetry::clock;
 use crate::wire::frame::{self, Packet};
@@ -26,7 +26,7 @@ impl Connection {
         sooner(polling.map(clock::at));
         sooner(self.leave_at);
         sooner(self.probe.due());
-        sooner(self.next_write.filter(|_| self.outbox.queued() > 0));
+        sooner(self.pace.due().filter(|_| self.outbox.queued() > 0));
         // a moment that has passed is looked at now and then set anew
         due.max(clock::now())
     }
@@ -79,22 +79,6 @@ impl Connection {
             self.heard = now;
         }
         None
-    }
-
-    /// One packet, then at least a millisecond, for clients that take each read as one document.
-    pub(super) fn write_paced(&mut self) -> Option<Ending> {
-        let now = clock::now();
-        if self.outbox.queued() == 0 || self.next_write.is_some_and(|at| at > now) {
-            return None;
-        }
-        match self.outbox.write_one() {
-            // also when nothing is queued behind it: the next answer may come within the millisecond
-            Ok(whole) => {
-                self.next_write = whole.then(|| now + PACE);
-                None
-            }
-            Err(_) => Some(Ending::Lost),
-        }
     }
 }
 
