@@ -1,10 +1,10 @@
 //! The composition root: what starts in which order, and what stops in which.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -12,12 +12,17 @@ use crate::bus::bodies::Bodies;
 use crate::bus::directory::Directory;
 use crate::bus::supervise::{SuperviseError, Supervised};
 use crate::bus::{Bus, BusError};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::edge::ports::{PortError, Purpose};
 use crate::edge::{accept, ops, ports};
 use crate::gateway::{Gateway, Parts, watch};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::ready::Readiness;
+
+/// Between two rounds of attempts to reach NATS at the start.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest of these pauses.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Why the gateway did not start. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -54,15 +59,39 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     if let Some(supervised) = &supervised {
         nats.url = vec![supervised.url()];
     }
+    let names: Vec<&str> = crate::dialect::ALL.iter().map(|dialect| dialect.name()).collect();
+    let metrics = Metrics::new(&names);
+    let readiness = Arc::new(Readiness::default());
+    let numbers: BTreeMap<&str, u16> = ports
+        .iter()
+        .map(|port| (port.purpose.name(), port.number))
+        .collect();
+    // probes are answered while NATS is waited for: alive, and not ready
+    let (doors, probes): (Vec<_>, Vec<_>) = ports
+        .into_iter()
+        .partition(|port| !matches!(port.purpose, Purpose::Ops));
+    let scraped: Arc<OnceLock<Arc<Gateway>>> = Arc::default();
+    for port in probes {
+        info!(port = port.number, "{} listens", port.purpose.name());
+        let scraped = scraped.clone();
+        let scrape: ops::Scrape = Arc::new(move || {
+            if let Some(gateway) = scraped.get() {
+                gateway.scrape();
+            }
+        });
+        ops::open(port, &ops::routes(metrics.clone(), readiness.clone(), scrape));
+    }
     let gateway_id = ulid::Ulid::new().to_string();
-    let bus = Bus::connect(
-        &nats,
-        &config.events,
-        &config.commands,
-        &config.bodies,
-        &gateway_id,
-    )
-    .await?;
+    let bus = tokio::select! {
+        bus = reach(&nats, &config, &gateway_id, &readiness) => bus?,
+        _ = stopped(&mut terminate, &mut interrupt) => {
+            info!("stopped before NATS was there");
+            if let Some(supervised) = supervised {
+                supervised.stop().await;
+            }
+            return Ok(());
+        }
+    };
     if config.events.history {
         match Bodies::open(
             bus.ingress().clone(),
@@ -81,13 +110,6 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     }
     let directory = Directory::start(bus.ingress().clone());
     bus.set_running(directory.as_running());
-    let names: Vec<&str> = crate::dialect::ALL.iter().map(|dialect| dialect.name()).collect();
-    let metrics = Metrics::new(&names);
-    let readiness = Arc::new(Readiness::default());
-    let numbers: BTreeMap<&str, u16> = ports
-        .iter()
-        .map(|port| (port.purpose.name(), port.number))
-        .collect();
     let drain = CancellationToken::new();
     let gateway = Gateway::new(Parts {
         config: config.clone(),
@@ -101,16 +123,10 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
             .collect(),
         nats_url: nats.url.join(", "),
     });
-    for port in ports {
+    let _first = scraped.set(gateway.clone());
+    for port in doors {
         info!(port = port.number, "{} listens", port.purpose.name());
-        match port.purpose {
-            Purpose::Ops => {
-                let scraped = gateway.clone();
-                let scrape: ops::Scrape = Arc::new(move || scraped.scrape());
-                ops::open(port, &ops::routes(metrics.clone(), readiness.clone(), scrape));
-            }
-            _ => accept::open(&gateway, port),
-        }
+        accept::open(&gateway, port);
     }
     let restarts = supervised
         .as_ref()
@@ -121,10 +137,8 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     readiness.started();
     info!(gateway = %gateway_id, nats = %nats.url.join(", "), supervised = supervised.is_some(), "ready");
 
-    tokio::select! {
-        _ = terminate.recv() => info!("SIGTERM: draining"),
-        _ = interrupt.recv() => info!("SIGINT: draining"),
-    }
+    let signal = stopped(&mut terminate, &mut interrupt).await;
+    info!("{signal}: draining");
     readiness.drain();
     drain.cancel();
     gateway.tasks.close();
@@ -146,6 +160,37 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     }
     info!("stopped");
     Ok(())
+}
+
+/// Returns when somebody asks the process to end.
+async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+/// Connects to NATS, however long it takes to come: a name that does not resolve yet, a server that starts after us.
+/// Whatever waiting does not cure ends the start.
+async fn reach(
+    nats: &config::Nats,
+    config: &Config,
+    gateway: &str,
+    readiness: &Readiness,
+) -> Result<Bus, BusError> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let connecting = Bus::connect(nats, &config.events, &config.commands, &config.bodies, gateway);
+        match connecting.await {
+            Err(error @ BusError::Unreachable { .. }) => {
+                warn!(%error, again_in = ?pause, "waiting for NATS");
+                readiness.bus_down(error.to_string());
+            }
+            ended => return ended,
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
 }
 
 /// Each connection is a descriptor: take as many as the system allows.

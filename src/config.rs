@@ -94,6 +94,8 @@ pub struct WebSocket {
     pub ping: Duration,
     /// How long it may take to answer. Default 8 s.
     pub pong: Duration,
+    /// How long a message that has begun may stand still. Default 10 s.
+    pub stall: Duration,
 }
 
 /// What happens to a client whose queue is full.
@@ -149,6 +151,8 @@ pub struct Commands {
     pub limits: BTreeMap<String, Duration>,
     /// Commands under way per connection; beyond, reading pauses. Default 256.
     pub per_connection: usize,
+    /// Commands under way for one service of one space; beyond, `busy`. Default 4096.
+    pub per_service: usize,
 }
 
 /// Bodies above the broker's payload limit.

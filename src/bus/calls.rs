@@ -18,7 +18,7 @@ use crate::message::{Answer, Body, Class, Code, Command, Fault, Nanos, Reply, Sp
 mod table;
 
 pub(super) use table::Calls;
-use table::{Arrival, Job, Pending};
+use table::{Arrival, Job, Pending, Refused};
 
 /// A command under way; needed to withdraw it.
 #[derive(Clone, Debug)]
@@ -81,8 +81,13 @@ impl Bus {
                 .map(|observer| observer.lane(from.split_once('/').map_or(from, |(dialect, _)| dialect))),
             queue: None,
         };
-        if !core.calls.insert(token, pending) {
-            return Err(down());
+        match core.calls.insert(token, pending, commands.per_service) {
+            Ok(()) => {}
+            Err(Refused::Down) => return Err(down()),
+            Err(Refused::Crowded) => {
+                let text = "the service has too much to do; try again in a moment";
+                return Err(Fault::new(Code::Busy, text));
+            }
         }
         let reply = core.ingress.inbox.subject(Token::Call(token));
         let sent = core

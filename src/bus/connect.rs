@@ -260,6 +260,7 @@ async fn wire(
         servers.push(server);
     }
     let state = watch::Sender::new(State::default());
+    let mut waiting = false;
     let client = loop {
         let options = options(nats, gateway, &state, counters).await?;
         let error = match options.connect(servers.as_slice()).await {
@@ -269,6 +270,9 @@ async fn wire(
         let refused = refused(&servers, &error);
         if Instant::now() >= deadline || !matches!(refused, BusError::Unreachable { .. }) {
             return Err(refused);
+        }
+        if !std::mem::replace(&mut waiting, true) {
+            tracing::info!(cause = %refused, "NATS is not there yet");
         }
         sleep(Duration::from_millis(200)).await;
     };

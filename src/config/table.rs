@@ -142,6 +142,13 @@ fn clients() -> Vec<Setting> {
             |c| &mut c.websocket.pong,
         ),
         row(
+            "websocket.stall",
+            kind::DURATION,
+            r#""10s""#,
+            "A message that has begun and stands still for this long ends the connection.",
+            |c| &mut c.websocket.stall,
+        ),
+        row(
             "slow.queue_bytes",
             kind::MEMORY,
             r#""1MiB""#,
@@ -245,6 +252,13 @@ fn clients() -> Vec<Setting> {
             "256",
             "Commands under way for one connection; beyond, reading pauses.",
             |c| &mut c.commands.per_connection,
+        ),
+        row(
+            "commands.per_service",
+            kind::COUNT,
+            "4096",
+            "Commands under way for one service of one space; beyond, clients are told `busy`.",
+            |c| &mut c.commands.per_service,
         ),
         row(
             "bodies.max_bytes",

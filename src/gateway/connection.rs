@@ -195,6 +195,7 @@ pub fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) -> impl Future<Outpu
         }
         gateway.presence.closed(&session_id, &ending.to_string());
         if ending == Ending::Slow {
+            metrics.slow.close.inc();
             let room = Key {
                 space: space.clone(),
                 dialect,
@@ -299,6 +300,10 @@ impl Connection {
                 let now = clock::read();
                 match letter {
                     Letter::Reply(reply) => {
+                        if self.calls.len() >= limit {
+                            // nothing was read meanwhile: its silence begins now
+                            self.heard = clock::now();
+                        }
                         if self.calls.answered(&reply) {
                             self.session.reply(now, reply, steps);
                             self.calls.rendered(steps);

@@ -70,6 +70,8 @@ pub struct Delivery {
     pub bytes: usize,
     /// Older events dropped for them.
     pub dropped: u64,
+    /// States they took the place of.
+    pub conflated: u64,
     /// How it ended.
     pub taken: Taken,
 }
@@ -171,7 +173,7 @@ impl Outbox {
     /// is a single write without any queueing.
     pub fn deliver<'p>(&self, batch: impl Iterator<Item = (&'p Packet, Kind)>) -> Delivery {
         let mut queue = self.queue.lock();
-        let before = queue.dropped;
+        let (dropped, conflated) = (queue.dropped, queue.conflated);
         let (mut packets, mut bytes, mut taken) = (0, 0, Taken::Yes);
         for (packet, kind) in batch {
             taken = self.take(&mut queue, packet, kind);
@@ -185,7 +187,8 @@ impl Outbox {
         Delivery {
             packets,
             bytes,
-            dropped: queue.dropped - before,
+            dropped: queue.dropped - dropped,
+            conflated: queue.conflated - conflated,
             taken,
         }
     }
@@ -337,10 +340,13 @@ impl Outbox {
     pub fn bury(&self) {
         let mut queue = self.queue.lock();
         queue.gone = true;
-        queue.items = VecDeque::new();
-        queue.letters = VecDeque::new();
-        queue.bytes = 0;
-        queue.written = 0;
+        queue.empty();
+    }
+
+    /// Packets that were queued when the connection ended and reached nobody.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.queue.lock().lost
     }
 }
 

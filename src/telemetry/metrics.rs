@@ -40,6 +40,8 @@ pub struct Rejected {
     pub header_timeout: IntCounter,
     /// Said nothing, or nothing recognised.
     pub first_byte: IntCounter,
+    /// A message began and did not go on.
+    pub stalled: IntCounter,
 }
 
 /// The two ways of something that goes both.
@@ -238,6 +240,7 @@ impl Rejected {
             space: reason("space"),
             header_timeout: reason("header_timeout"),
             first_byte: reason("first_byte"),
+            stalled: reason("stalled"),
         }
     }
 }

@@ -36,11 +36,26 @@ pub(crate) struct Seen {
     pub(crate) restored: AtomicU64,
     /// Close codes; 1006 = none came.
     pub(crate) codes: Mutex<BTreeMap<u16, u64>>,
+    /// When connections ended.
+    pub(crate) ends: Mutex<Vec<Instant>>,
 }
 
 impl Seen {
     pub(crate) fn code(&self, code: u16) -> u64 {
         self.codes.lock().get(&code).copied().unwrap_or(0)
+    }
+
+    /// How connections ended over a window of whole seconds from a moment on: the most in one second over the mean.
+    pub(crate) fn crowding(&self, from: Instant, seconds: u64) -> f64 {
+        let ends = self.ends.lock();
+        let mut buckets = vec![0_u32; usize::try_from(seconds).unwrap_or(1).max(1)];
+        for end in ends.iter() {
+            let second = usize::try_from(end.saturating_duration_since(from).as_secs()).unwrap_or(usize::MAX);
+            let last = buckets.len() - 1;
+            buckets[second.min(last)] += 1;
+        }
+        let most = buckets.iter().max().copied().unwrap_or(0);
+        f64::from(most) * buckets.len() as f64 / (ends.len().max(1) as f64)
     }
 }
 
@@ -198,6 +213,7 @@ impl Client {
             self.place.greeted.store(false, Ordering::Relaxed);
             self.seen.ended.fetch_add(1, Ordering::Relaxed);
             *self.seen.codes.lock().entry(code).or_default() += 1;
+            self.seen.ends.lock().push(Instant::now());
             if !self.manner.comes_back {
                 return;
             }

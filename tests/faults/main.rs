@@ -8,7 +8,9 @@ mod process;
 mod proxy;
 mod report;
 mod scenarios;
+mod small_disk;
 mod talk;
+mod worker;
 
 use std::time::Duration;
 
@@ -54,7 +56,7 @@ fn main() {
             std::process::exit(1);
         }
     };
-    let mut failed = 0;
+    let mut reports = Vec::new();
     for scenario in scenarios::ALL {
         let chosen = names.is_empty() || names.iter().any(|name| scenario.name.contains(name));
         // a scenario asked for by its whole name runs at any scale
@@ -62,7 +64,7 @@ fn main() {
         if !chosen || !wanted {
             continue;
         }
-        let mut report = Report::new(scenario.name);
+        let mut report = Report::new(scenario.name, scenario.row);
         let run = async {
             tokio::time::timeout(scenario.within, (scenario.run)(scale, &mut report))
                 .await
@@ -71,9 +73,18 @@ fn main() {
         if let Err(error) = runtime.block_on(run) {
             report.fail(error.to_string());
         }
-        if report.print() == Verdict::Failed {
-            failed += 1;
-        }
+        report.print();
+        reports.push(report);
+    }
+    Report::head();
+    reports.iter().for_each(Report::line);
+    let failed = reports
+        .iter()
+        .filter(|report| report.verdict() == Verdict::Failed)
+        .count();
+    if reports.is_empty() {
+        eprintln!("no scenario has such a name");
+        std::process::exit(1);
     }
     if failed > 0 {
         eprintln!("{failed} scenarios failed (FAULTS_SEED={})", scale.seed);

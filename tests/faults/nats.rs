@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::process::{Scratch, free_port, signal};
+use crate::small_disk::{self, SmallDisk};
 use crate::{Outcome, PATIENCE};
 
 /// One server.
@@ -18,12 +19,42 @@ pub(crate) struct Nats {
     scratch: Scratch,
     pub(crate) name: String,
     pub(crate) port: u16,
+    /// The process whose disk it is to see.
+    within: Option<u32>,
 }
 
 impl Nats {
     /// Alone.
     pub(crate) async fn start() -> Outcome<Self> {
         Self::with("alone".to_owned(), free_port()?, "").await
+    }
+
+    /// Alone on a given port.
+    pub(crate) async fn start_at(port: u16) -> Outcome<Self> {
+        Self::with("alone".to_owned(), port, "").await
+    }
+
+    /// Alone, its store on a disk that can be filled.
+    pub(crate) async fn start_on(disk: &SmallDisk) -> Outcome<Self> {
+        let scratch = Scratch::new()?;
+        let port = free_port()?;
+        let store = disk.path().join("store");
+        // it must not know how little there is, or it refuses before the disk does
+        let limits = "max_file_store: 8GiB, max_memory_store: 64MiB";
+        let config = format!(
+            "server_name: alone\nlisten: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\", {limits} }}\n",
+            store.display()
+        );
+        std::fs::write(scratch.0.join("nats.conf"), config)?;
+        let mut server = Self {
+            child: None,
+            scratch,
+            name: "alone".to_owned(),
+            port,
+            within: Some(disk.holder()),
+        };
+        server.restart().await?;
+        Ok(server)
     }
 
     /// Three with a common cluster.
@@ -53,6 +84,7 @@ impl Nats {
             scratch,
             name,
             port,
+            within: None,
         };
         server.restart().await?;
         Ok(server)
@@ -82,7 +114,11 @@ impl Nats {
             .create(true)
             .append(true)
             .open(self.scratch.0.join("nats.log"))?;
-        let child = Command::new("nats-server")
+        let mut command = match self.within {
+            Some(holder) => small_disk::within(holder, "nats-server"),
+            None => Command::new("nats-server"),
+        };
+        let child = command
             .arg("-c")
             .arg(self.scratch.0.join("nats.conf"))
             .stdin(Stdio::null())

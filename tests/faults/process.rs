@@ -50,6 +50,22 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Starts one and waits until it is ready. `settings` are environment variables without their prefix.
     pub(crate) async fn start(nats: &str, settings: &[(&str, &str)]) -> Outcome<Self> {
+        let mut gateway = Self::spawn(nats, settings)?;
+        gateway.ready().await?;
+        Ok(gateway)
+    }
+
+    /// Starts one and waits for nothing.
+    pub(crate) fn spawn(nats: &str, settings: &[(&str, &str)]) -> Outcome<Self> {
+        Self::spawn_in(nats, settings, &[])
+    }
+
+    /// The same with more in its environment.
+    pub(crate) fn spawn_in(
+        nats: &str,
+        settings: &[(&str, &str)],
+        environment: &[(&str, &str)],
+    ) -> Outcome<Self> {
         let scratch = Scratch::new()?;
         let (port, ops) = (free_port()?, free_port()?);
         let log = std::fs::File::create(scratch.0.join("gateway.log"))?;
@@ -70,27 +86,37 @@ impl Gateway {
         for (name, value) in settings {
             command.env(format!("GW_{name}"), value);
         }
+        command.envs(environment.iter().copied());
         let child = command
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        let mut gateway = Self {
+        Ok(Self {
             child,
             scratch,
             port,
             ops,
-        };
+        })
+    }
+
+    /// Waits until it is ready.
+    pub(crate) async fn ready(&mut self) -> Outcome<()> {
         let begun = Instant::now();
-        while gateway.status("/readyz").await != Some(200) {
-            let ended = gateway.child.try_wait()?;
+        while self.status("/readyz").await != Some(200) {
+            let ended = self.exited()?;
             if ended.is_some() || begun.elapsed() > PATIENCE {
-                let log = gateway.log();
+                let log = self.log();
                 return Err(format!("the gateway is not ready ({ended:?}):\n{log}").into());
             }
             sleep(Duration::from_millis(50)).await;
         }
-        Ok(gateway)
+        Ok(())
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn exited(&mut self) -> Outcome<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
     }
 
     pub(crate) fn log(&self) -> String {
@@ -105,8 +131,18 @@ impl Gateway {
 
     /// The value of one metric, all labels summed.
     pub(crate) async fn metric(&self, name: &str) -> Outcome<f64> {
+        self.sum(name, |_| true).await
+    }
+
+    /// The value of one metric over the series that have this value in a label.
+    pub(crate) async fn labelled(&self, name: &str, label: &str) -> Outcome<f64> {
+        let quoted = format!("\"{label}\"");
+        self.sum(name, |line| line.contains(&quoted)).await
+    }
+
+    async fn sum(&self, name: &str, which: impl Fn(&str) -> bool) -> Outcome<f64> {
         let page = self.get("/metrics").await?;
-        let lines = page.lines().filter(|line| !line.starts_with('#'));
+        let lines = page.lines().filter(|line| !line.starts_with('#') && which(line));
         let ours = lines.filter(|line| line.split(['{', ' ']).next() == Some(name));
         Ok(ours
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())

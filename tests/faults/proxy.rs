@@ -1,12 +1,14 @@
-//! A byte proxy between a gateway and NATS: a network that can be cut, or swallow everything.
+//! A byte proxy between a gateway and NATS: a network that can be cut, swallow everything, or be slow and lossy.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
 
 use crate::Outcome;
 
@@ -19,7 +21,17 @@ pub(crate) enum Weather {
     Cut,
     /// Connections stay and carry nothing.
     Silent,
+    /// Every way takes 50 ms, and one piece in a hundred is lost and sent again, as TCP shows it: the piece and all
+    /// behind it come 200 ms later.
+    Lossy,
 }
+
+/// One way through a slow network.
+const DELAY: Duration = Duration::from_millis(50);
+/// Until a lost piece is sent again.
+const RESENT: Duration = Duration::from_millis(200);
+/// Pieces on their way.
+const PIECES: usize = 4096;
 
 /// A proxy in front of one port.
 pub(crate) struct Proxy {
@@ -80,13 +92,41 @@ async fn accept(listener: TcpListener, target: u16, weather: Arc<watch::Sender<W
 }
 
 async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut weather: watch::Receiver<Weather>) {
-    let mut bytes = vec![0; 64 << 10];
-    while let Ok(n) = from.read(&mut bytes).await {
-        if n == 0 || weather.wait_for(|now| *now == Weather::Fair).await.is_err() {
-            return;
+    let (pieces, mut arriving) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES);
+    let reading = async {
+        let mut bytes = vec![0; 64 << 10];
+        let (mut count, mut last) = (0_u32, Instant::now());
+        while let Ok(n) = from.read(&mut bytes).await {
+            let passes = |now: &Weather| matches!(now, Weather::Fair | Weather::Lossy);
+            let Ok(now) = weather.wait_for(passes).await.map(|now| *now) else {
+                return;
+            };
+            count += 1;
+            let mut due = Instant::now();
+            if now == Weather::Lossy {
+                due += if count.is_multiple_of(100) {
+                    DELAY + RESENT
+                } else {
+                    DELAY
+                };
+            }
+            // nothing overtakes what was sent before
+            last = last.max(due);
+            if n == 0 || pieces.send((last, bytes[..n].to_vec())).await.is_err() {
+                return;
+            }
         }
-        if to.write_all(&bytes[..n]).await.is_err() {
-            return;
+    };
+    let writing = async {
+        while let Some((due, piece)) = arriving.recv().await {
+            sleep_until(due).await;
+            if to.write_all(&piece).await.is_err() {
+                return;
+            }
         }
+    };
+    tokio::select! {
+        () = reading => {}
+        () = writing => {}
     }
 }

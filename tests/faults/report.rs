@@ -8,20 +8,53 @@ use std::time::Instant;
 pub(crate) enum Verdict {
     Kept,
     Failed,
+    /// This machine lacks what it needs.
+    Skipped,
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Kept => "ok",
+            Self::Failed => "FAILED",
+            Self::Skipped => "SKIPPED",
+        }
+    }
+}
+
+/// What was given, what came, what is missing: the columns of the table at the end.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Books {
+    /// Messages or commands handed in.
+    pub(crate) sent: Option<u64>,
+    /// Messages or answers that came, over all clients.
+    pub(crate) received: Option<u64>,
+    pub(crate) gaps: Option<u64>,
+    pub(crate) repeats: Option<u64>,
+    /// Lost without a word: gaps nobody announced, commands nobody answered.
+    pub(crate) silent: Option<u64>,
+    /// Peak of resident memory over its base, in MiB.
+    pub(crate) peak: Option<f64>,
 }
 
 /// Figures of one scenario.
 pub(crate) struct Report {
     name: &'static str,
+    row: &'static str,
+    pub(crate) books: Books,
+    skipped: Option<String>,
     begun: Instant,
     figures: Vec<String>,
     failures: Vec<String>,
 }
 
 impl Report {
-    pub(crate) fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str, row: &'static str) -> Self {
         Self {
             name,
+            row,
+            books: Books::default(),
+            skipped: None,
             begun: Instant::now(),
             figures: Vec::new(),
             failures: Vec::new(),
@@ -56,30 +89,71 @@ impl Report {
         }
     }
 
+    /// Commands handed in and answered: what has no answer was lost in silence.
+    pub(crate) fn answers(&mut self, sent: u64, answered: u64) {
+        self.books.sent = Some(self.books.sent.unwrap_or(0) + sent);
+        self.books.received = Some(self.books.received.unwrap_or(0) + answered);
+        let silent = self.books.silent.unwrap_or(0) + sent.saturating_sub(answered);
+        self.books.silent = Some(silent);
+        self.expect("answered", answered, sent);
+    }
+
+    /// This machine lacks what the scenario needs: said aloud, and never counted as kept.
+    pub(crate) fn skip(&mut self, why: &str) {
+        self.skipped = Some(why.to_owned());
+    }
+
     pub(crate) fn fail(&mut self, what: String) {
         self.failures.push(what);
     }
 
-    pub(crate) fn print(&self) -> Verdict {
+    pub(crate) fn verdict(&self) -> Verdict {
+        match (&self.skipped, self.failures.is_empty()) {
+            (_, false) => Verdict::Failed,
+            (Some(_), true) => Verdict::Skipped,
+            (None, true) => Verdict::Kept,
+        }
+    }
+
+    pub(crate) fn print(&self) {
         let seconds = self.begun.elapsed().as_secs_f64();
-        let verdict = if self.failures.is_empty() {
-            Verdict::Kept
-        } else {
-            Verdict::Failed
-        };
-        let word = if verdict == Verdict::Kept {
-            "ok    "
-        } else {
-            "FAILED"
-        };
         println!(
-            "{word} {:24} {seconds:6.1}s  {}",
+            "{:7} {:24} {seconds:6.1}s  {}",
+            self.verdict().word(),
             self.name,
             self.figures.join(" ")
         );
-        for failure in &self.failures {
-            println!("       {:24}          {failure}", "");
+        let skipped = self.skipped.iter();
+        for line in skipped.chain(&self.failures) {
+            println!("        {:24}          {line}", "");
         }
-        verdict
+    }
+
+    /// The head of the table at the end.
+    pub(crate) fn head() {
+        println!(
+            "\n{:24} {:8} {:>8} {:>9} {:>5} {:>8} {:>7} {:>9}  verdict",
+            "scenario", "row", "sent", "received", "gaps", "repeats", "silent", "peak MiB"
+        );
+    }
+
+    /// Its line in that table.
+    pub(crate) fn line(&self) {
+        let count = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
+        let books = &self.books;
+        println!(
+            "{:24} {:8} {:>8} {:>9} {:>5} {:>8} {:>7} {:>9}  {}",
+            self.name,
+            self.row,
+            count(books.sent),
+            count(books.received),
+            count(books.gaps),
+            count(books.repeats),
+            count(books.silent),
+            books
+                .peak
+                .map_or_else(|| "-".to_owned(), |peak| format!("{peak:.0}")),
+            self.verdict().word(),
+        );
     }
 }

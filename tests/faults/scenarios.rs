@@ -15,12 +15,17 @@ mod cluster;
 mod drain;
 mod gateways;
 mod history;
+mod idlers;
 mod slow;
 mod soak;
+mod start;
+mod workers;
 
 /// One way to break things.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
+    /// Which demand on gateways it answers; the README says which do not apply.
+    pub(crate) row: &'static str,
     /// Whether `make test` runs it too.
     pub(crate) short: bool,
     pub(crate) within: Duration,
@@ -29,9 +34,10 @@ pub(crate) struct Scenario {
 
 type Run = for<'a> fn(Scale, &'a mut Report) -> BoxFuture<'a, Outcome<()>>;
 
-const fn scenario(name: &'static str, short: bool, seconds: u64, run: Run) -> Scenario {
+const fn scenario(name: &'static str, row: &'static str, short: bool, seconds: u64, run: Run) -> Scenario {
     Scenario {
         name,
+        row,
         short,
         within: Duration::from_secs(seconds),
         run,
@@ -40,55 +46,82 @@ const fn scenario(name: &'static str, short: bool, seconds: u64, run: Run) -> Sc
 
 /// In the order they run.
 pub(crate) const ALL: &[Scenario] = &[
-    scenario("nats_killed_1s", true, 120, |scale, report| {
+    scenario("nats_killed_1s", "C13", true, 120, |scale, report| {
         Box::pin(broker::killed(scale, report, Duration::from_secs(1)))
     }),
-    scenario("nats_killed_5s", false, 120, |scale, report| {
+    scenario("nats_killed_5s", "C13", false, 120, |scale, report| {
         Box::pin(broker::killed(scale, report, Duration::from_secs(5)))
     }),
-    scenario("nats_killed_30s", false, 180, |scale, report| {
+    scenario("nats_killed_30s", "C13", false, 180, |scale, report| {
         Box::pin(broker::killed(scale, report, Duration::from_secs(30)))
     }),
-    scenario("nats_paused_10s", false, 180, |scale, report| {
+    scenario("nats_paused_10s", "C14", false, 180, |scale, report| {
         Box::pin(broker::paused(scale, report))
     }),
-    scenario("network_cut", true, 120, |scale, report| {
+    scenario("network_cut", "C14", true, 120, |scale, report| {
         Box::pin(broker::cut(scale, report))
     }),
-    scenario("network_silent", false, 180, |scale, report| {
+    scenario("network_silent", "C14", false, 180, |scale, report| {
         Box::pin(broker::silent(scale, report))
     }),
-    scenario("stream_purged", true, 120, |scale, report| {
+    scenario("network_lossy", "C14", false, 240, |scale, report| {
+        Box::pin(broker::lossy(scale, report))
+    }),
+    scenario("worker_killed", "C17", true, 120, |scale, report| {
+        Box::pin(workers::killed(scale, report))
+    }),
+    scenario("worker_hung", "C17", false, 240, |scale, report| {
+        Box::pin(workers::hung(scale, report))
+    }),
+    scenario("worker_crowded", "D24", true, 180, |scale, report| {
+        Box::pin(workers::crowded(scale, report))
+    }),
+    scenario("stream_purged", "C15", true, 120, |scale, report| {
         Box::pin(history::purged(scale, report))
     }),
-    scenario("stream_recreated", true, 120, |scale, report| {
+    scenario("stream_recreated", "C15", true, 120, |scale, report| {
         Box::pin(history::recreated(scale, report))
     }),
-    scenario("cluster_nodes_killed", false, 240, |scale, report| {
+    scenario("cluster_nodes_killed", "C13", false, 240, |scale, report| {
         Box::pin(cluster::killed(scale, report))
     }),
-    scenario("gateway_killed", true, 240, |scale, report| {
+    scenario("gateway_killed", "C16", true, 240, |scale, report| {
         Box::pin(gateways::killed(scale, report))
     }),
-    scenario("reconnect_storm", true, 240, |scale, report| {
+    scenario("reconnect_storm", "C19", true, 240, |scale, report| {
         Box::pin(gateways::storm(scale, report))
     }),
-    scenario("recovery_storm_rounds", true, 400, |scale, report| {
+    scenario("recovery_storm_rounds", "C20", true, 400, |scale, report| {
         Box::pin(gateways::rounds(scale, report))
     }),
-    scenario("rolling_restart", false, 240, |scale, report| {
+    scenario("rolling_restart", "C18", false, 240, |scale, report| {
         Box::pin(drain::rolling(scale, report))
     }),
-    scenario("drain", true, 240, |scale, report| {
+    scenario("drain", "C18", true, 240, |scale, report| {
         Box::pin(drain::drained(scale, report))
     }),
-    scenario("stalled_reader", true, 180, |scale, report| {
+    scenario("stalled_reader", "D23", true, 180, |scale, report| {
         Box::pin(slow::stalled(scale, report))
     }),
-    scenario("drop_oldest", true, 120, |scale, report| {
+    scenario("drop_oldest", "D23", true, 120, |scale, report| {
         Box::pin(slow::drop_oldest(scale, report))
     }),
-    scenario("soak", false, 900, |scale, report| {
+    scenario("slow_heads", "D25", false, 240, |scale, report| {
+        Box::pin(idlers::slow_heads(scale, report))
+    }),
+    scenario("no_pong", "D26", true, 120, |scale, report| {
+        Box::pin(idlers::no_pong(scale, report))
+    }),
+    scenario("before_nats", "C22", false, 240, |scale, report| {
+        Box::pin(start::before_nats(scale, report))
+    }),
+    scenario("clock_jumps", "C22", false, 120, |scale, report| {
+        Box::pin(start::clock(scale, report))
+    }),
+    scenario("disk_full", "C22", false, 180, |scale, report| {
+        Box::pin(start::disk_full(scale, report))
+    }),
+    scenario("soak", "B12", false, 900, |scale, report| {
         Box::pin(soak::soak(scale, report))
     }),
 ];
@@ -102,6 +135,11 @@ fn exact(report: &mut Report, seen: &Seen) {
     report.figure("events", read(&seen.events));
     report.expect("gaps", read(&seen.gaps), 0);
     report.expect("repeats", read(&seen.repeats), 0);
+    let (gaps, announced) = (read(&seen.gaps), read(&seen.announced));
+    report.books.received = Some(read(&seen.events));
+    report.books.gaps = Some(gaps);
+    report.books.repeats = Some(read(&seen.repeats));
+    report.books.silent = Some(report.books.silent.unwrap_or(0) + gaps.saturating_sub(announced));
 }
 
 /// Peak over base, in MiB.
@@ -109,5 +147,6 @@ fn memory(report: &mut Report, gateway: &Gateway, base: f64, bound: f64) -> Outc
     let peak = (gateway.peak()? - base).max(0.0).round();
     report.figure("base_mib", base.round());
     report.at_most("peak_over_base_mib", peak, bound);
+    report.books.peak = Some(peak);
     Ok(())
 }

@@ -47,6 +47,19 @@ impl Talk {
         Ok((talk, greeting["data"]["recovered"] == true))
     }
 
+    /// Connects to any path and waits for nothing.
+    pub(crate) async fn at(port: u16, path: &str) -> Outcome<Self> {
+        Ok(Self {
+            socket: open(port, path).await?,
+            asked: 0,
+        })
+    }
+
+    /// Sends a message as it is.
+    pub(crate) async fn say(&mut self, message: &Value) -> Outcome<()> {
+        Ok(self.socket.send(Message::text(message.to_string())).await?)
+    }
+
     /// Sends a command; returns its id.
     pub(crate) async fn send(&mut self, kind: &str) -> Outcome<String> {
         self.asked += 1;

@@ -165,6 +165,7 @@ impl Plan {
                 limit: Duration::from_secs(300),
                 limits: std::iter::once(("blender".to_owned(), Duration::from_secs(3600))).collect(),
                 per_connection: 256,
+                per_service: 4096,
             },
         }
     }

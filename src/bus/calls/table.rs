@@ -79,23 +79,59 @@ struct Table {
     closed: bool,
     pending: HashMap<u64, Pending>,
     due: BTreeSet<(Instant, u64)>,
+    /// How many are under way for a service of a space.
+    load: HashMap<(Space, Arc<str>), usize>,
     orphans: Vec<Job>,
+}
+
+/// Why a command was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The link is down.
+    Down,
+    /// Its service has as many under way as it may.
+    Crowded,
 }
 
 impl Table {
     fn take(&mut self, token: u64) -> Option<Pending> {
         let pending = self.pending.remove(&token)?;
         self.due.remove(&(pending.indexed, token));
+        self.unload(&pending.job);
         Some(pending)
+    }
+
+    /// Counts a command of a service, unless there are `most` already.
+    fn load(&mut self, job: &Job, most: usize) -> bool {
+        let key = (job.space.clone(), Arc::clone(&job.service));
+        let count = self.load.entry(key).or_default();
+        if *count >= most {
+            return false;
+        }
+        *count += 1;
+        true
+    }
+
+    fn unload(&mut self, job: &Job) {
+        let key = (job.space.clone(), Arc::clone(&job.service));
+        if let Some(count) = self.load.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.load.remove(&key);
+            }
+        }
     }
 }
 
 impl Calls {
-    /// `false` while the link is down.
-    pub(super) fn insert(&self, token: u64, mut pending: Pending) -> bool {
+    /// Takes a command, unless the link is down or its service has `most` under way.
+    pub(super) fn insert(&self, token: u64, mut pending: Pending, most: usize) -> Result<(), Refused> {
         let mut table = self.inner.lock();
         if table.closed {
-            return false;
+            return Err(Refused::Down);
+        }
+        if !table.load(&pending.job, most) {
+            return Err(Refused::Crowded);
         }
         pending.due = pending.due.min(pending.end);
         pending.indexed = pending.due;
@@ -106,7 +142,7 @@ impl Calls {
         if first {
             self.earlier.notify_one();
         }
-        true
+        Ok(())
     }
 
     pub(super) fn remove(&self, token: u64) -> Option<Pending> {
@@ -195,7 +231,7 @@ impl Calls {
                 pending.indexed = pending.due;
                 let due = pending.due;
                 table.due.insert((due, token));
-            } else if let Some(pending) = table.pending.remove(&token) {
+            } else if let Some(pending) = table.take(token) {
                 out.push(pending);
             }
         }
@@ -208,6 +244,7 @@ impl Calls {
             let mut table = self.inner.lock();
             table.closed = true;
             table.due.clear();
+            table.load.clear();
             std::mem::take(&mut table.pending)
         };
         let mut orphans = Vec::new();

@@ -214,7 +214,10 @@ impl Client {
 /// Whether a page's own claim is still on its way: it is young and nobody claimed after it.
 fn pending(claim: Now, now: Now, view: &View) -> bool {
     let young = now.mono.saturating_sub(claim.mono) < Duration::from_secs(2);
-    let overtaken = view.states.get(CURRENT).is_some_and(|state| state.time > claim.unix);
+    let overtaken = view
+        .states
+        .get(CURRENT)
+        .is_some_and(|state| state.time > claim.unix);
     young && !overtaken
 }
 

@@ -8,7 +8,15 @@ use crate::message::Close;
 use crate::telemetry::clock;
 
 impl Connection {
-    pub(super) async fn end(mut self, ending: &Ending) {
+    /// Ends the connection and closes the books of what still waited for its client.
+    pub(super) async fn end(self, ending: &Ending) {
+        let (outbox, metrics) = (self.outbox.clone(), self.calls.metrics());
+        self.part(ending).await;
+        metrics.dropped.slow.inc_by(outbox.take_dropped());
+        metrics.dropped.closed.inc_by(outbox.lost());
+    }
+
+    async fn part(mut self, ending: &Ending) {
         self.intake.release(&self.gateway.receiving);
         let close = match ending {
             Ending::Left(_) | Ending::Lost | Ending::Silent => None,

@@ -37,6 +37,10 @@ pub(super) struct Queue {
     pub(super) blocked: Option<Instant>,
     /// Events dropped and not yet told to the client.
     pub(super) dropped: u64,
+    /// States that newer ones took the place of.
+    pub(super) conflated: u64,
+    /// Packets that were still here when the connection ended.
+    pub(super) lost: u64,
     pub(super) letters: VecDeque<Letter>,
     pub(super) closing: Option<Close>,
     pub(super) gone: bool,
@@ -101,7 +105,7 @@ impl Queue {
 
     pub(super) fn conflate(&mut self, topic: u32) {
         if !self.items.is_empty() {
-            self.remove(|_, kind| kind == Kind::State(topic));
+            self.conflated += self.remove(|_, kind| kind == Kind::State(topic));
         }
     }
 
@@ -114,7 +118,18 @@ impl Queue {
         let keep = self.untouched();
         for gone in self.items.drain(keep..) {
             self.bytes -= gone.bytes.len();
+            self.lost += u64::from(!gone.more);
         }
+    }
+
+    /// Frees everything; what is still here reaches nobody.
+    pub(super) fn empty(&mut self) {
+        let left = self.items.iter().filter(|item| !item.more).count();
+        self.lost += left as u64;
+        self.items = VecDeque::new();
+        self.letters = VecDeque::new();
+        self.bytes = 0;
+        self.written = 0;
     }
 
     /// Writes until empty or blocked. `false` when the socket is broken.

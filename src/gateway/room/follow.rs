@@ -139,11 +139,13 @@ impl Room {
             bytes += delivery.bytes as u64;
             left |= delivery.taken != Taken::Yes;
             if delivery.taken == Taken::Overflow {
-                self.metrics.slow.close.inc();
                 debug!(room = %self.key, session = %member.session, "too slow");
             }
+            if delivery.conflated > 0 {
+                self.metrics.slow.conflate.inc();
+                self.metrics.dropped.conflated.inc_by(delivery.conflated);
+            }
             if delivery.dropped > 0 {
-                self.metrics.slow.drop_oldest.inc_by(delivery.dropped);
                 let what = What::Dropped(delivery.dropped);
                 self.lobby.slow.tell(&member.session, &self.key, what);
             }

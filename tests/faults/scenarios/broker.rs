@@ -21,7 +21,12 @@ struct Stage {
     load: Load,
     talk: Talk,
     base: f64,
+    /// What a refusal takes while NATS is there.
+    usual: Duration,
 }
+
+/// Commands refused in a row.
+const ASKS: usize = 9;
 
 impl Stage {
     async fn set(scale: Scale, url: &str, nats: &Nats) -> Outcome<Self> {
@@ -34,8 +39,15 @@ impl Stage {
         };
         let crowd = Crowd::join(manner, scale.pick(30, 200)).await?;
         let load = Load::start(nats.client().await?, scale.pick(50, 200), 64);
-        let talk = Talk::open(gateway.port).await?;
+        let mut talk = Talk::open(gateway.port).await?;
         load.more(20).await?;
+        let mut times = Vec::new();
+        for _ in 0..ASKS {
+            // nobody serves it
+            times.push(talk.ask("get_system_info").await?.1);
+        }
+        times.sort_unstable();
+        let usual = times.get(ASKS / 2).copied().unwrap_or_default();
         let base = gateway.forget_peak()?;
         Ok(Self {
             gateway,
@@ -43,6 +55,7 @@ impl Stage {
             load,
             talk,
             base,
+            usual,
         })
     }
 
@@ -57,16 +70,21 @@ impl Stage {
         }
         report.figure("noticed_ms", begun.elapsed().as_millis());
         report.expect("livez", self.gateway.status("/livez").await.unwrap_or(0), 200);
-        let mut slowest = Duration::ZERO;
-        for _ in 0..5 {
+        let mut times = Vec::new();
+        for _ in 0..ASKS {
             let (answer, took) = self.talk.ask("get_system_info").await?;
-            slowest = slowest.max(took);
+            times.push(took);
             report.hold(
                 answer["data"]["code"] == "bus_down",
                 &format!("a command got {answer}, not bus_down"),
             );
         }
-        report.figure("bus_down_ms", slowest.as_millis());
+        times.sort_unstable();
+        let median = times.get(times.len() / 2).copied().unwrap_or_default();
+        report.figure("bus_down_ms", median.as_millis());
+        // promised are 100 ms; on a machine on which even a refusal that needs no waiting takes long, as many of those
+        let bound = Duration::from_millis(100).max(self.usual * 4);
+        report.hold(median <= bound, "half of the refusals took longer than promised");
         Ok(())
     }
 
@@ -77,6 +95,7 @@ impl Stage {
         let first = self.load.stored();
         self.load.more(30).await?;
         let last = self.load.stop().await?;
+        report.books.sent = Some(last);
         self.crowd.reach(last).await?;
         report.figure("stored_before", first);
         report.figure("back_ms", begun.elapsed().as_millis());
@@ -148,4 +167,38 @@ pub(super) async fn silent(scale: Scale, report: &mut Report) -> Outcome<()> {
     proxy.turn(Weather::Fair);
     stage.load.more(100).await?;
     stage.back(report).await
+}
+
+/// Everything takes its time and one piece in a hundred comes late; at half time the connections are reset as well.
+pub(super) async fn lossy(scale: Scale, report: &mut Report) -> Outcome<()> {
+    let nats = Nats::start().await?;
+    let proxy = Proxy::before(nats.port).await?;
+    let mut stage = Stage::set(scale, &proxy.url(), &nats).await?;
+    proxy.turn(Weather::Lossy);
+    let (mut asked, mut answered) = (0_u64, 0_u64);
+    for half in 0..2 {
+        for _ in 0..scale.pick(3, 20) {
+            stage.load.more(scale.pick(10, 100)).await?;
+            let (answer, _) = stage.talk.ask("get_system_info").await?;
+            asked += 1;
+            // nobody serves it; while a lost connection is made anew it is `bus_down`
+            let code = answer["data"]["code"].as_str().unwrap_or_default();
+            answered += u64::from(matches!(code, "no_worker" | "bus_down"));
+        }
+        report.expect("livez", stage.gateway.status("/livez").await.unwrap_or(0), 200);
+        if half == 0 {
+            proxy.turn(Weather::Cut);
+            proxy.turn(Weather::Lossy);
+        }
+    }
+    let first = stage.gateway.metric("gw_live_gaps_total").await?;
+    report.figure("holes_filled", first);
+    proxy.turn(Weather::Fair);
+    stage.back(report).await?;
+    report.hold(
+        asked == answered,
+        "a command did not get the answer it should have",
+    );
+    report.figure("answers", answered);
+    Ok(())
 }

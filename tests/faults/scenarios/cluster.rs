@@ -44,6 +44,7 @@ pub(super) async fn killed(scale: Scale, report: &mut Report) -> Outcome<()> {
         }
     }
     let last = load.stop().await?;
+    report.books.sent = Some(last);
     crowd.reach(last).await?;
     sleep(Duration::from_secs(3)).await;
     report.expect("closed", read(&crowd.seen.ended), 0);

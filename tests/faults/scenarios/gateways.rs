@@ -69,6 +69,7 @@ pub(super) async fn killed(scale: Scale, report: &mut Report) -> Outcome<()> {
     report.at_most("presence_gone_s", gone.as_secs(), 15);
     load.more(50).await?;
     let last = load.stop().await?;
+    report.books.sent = Some(last);
     crowd.reach(last).await?;
     sleep(Duration::from_secs(2)).await;
     report.expect("closed", read(&crowd.seen.ended), clients as u64 / 2);
@@ -103,6 +104,7 @@ pub(super) async fn storm(scale: Scale, report: &mut Report) -> Outcome<()> {
     report.figure("clients", clients);
     report.figure("all_back_ms", begun.elapsed().as_millis());
     let last = load.stop().await?;
+    report.books.sent = Some(last);
     crowd.reach(last).await?;
     report.expect("unrecovered", read(&crowd.seen.unrecovered), 0);
     report.figure("handshakes_failed", read(&crowd.seen.refused));
@@ -136,6 +138,7 @@ pub(super) async fn rounds(scale: Scale, report: &mut Report) -> Outcome<()> {
         load.more(10).await?;
     }
     let last = load.stop().await?;
+    report.books.sent = Some(last);
     crowd.reach(last).await?;
     report.figure("rounds", rounds);
     report.figure("slowest_ms", slowest.as_millis());

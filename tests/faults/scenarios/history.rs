@@ -66,6 +66,7 @@ pub(super) async fn purged(scale: Scale, report: &mut Report) -> Outcome<()> {
     report.expect("resumed_over_purge", recovered, false);
     report.figure("told_after_ms", begun.elapsed().as_millis());
     let last = load.stop().await?;
+    report.books.sent = Some(last);
     crowd.reach(last).await?;
     report.expect("closed", read(&crowd.seen.ended), 0);
     report.expect("unrecovered", read(&crowd.seen.unrecovered), 0);

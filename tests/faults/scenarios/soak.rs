@@ -44,6 +44,7 @@ pub(super) async fn soak(scale: Scale, report: &mut Report) -> Outcome<()> {
         samples.push((begun.elapsed().as_secs_f64() / 60.0, gateway.resident()?));
     }
     let last = load.stop().await?;
+    report.books.sent = Some(last);
     crowd.reach(last).await?;
     let settled = samples.split_off(samples.len() / 2);
     let base = settled.first().map_or(0.0, |(_, mib)| *mib);

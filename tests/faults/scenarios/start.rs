@@ -1,0 +1,201 @@
+//! A start before NATS can be found, a clock that jumps, a disk that is full: said clearly, waited for, survived.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{exact, memory, read};
+use crate::crowd::{Crowd, Manner};
+use crate::load::Load;
+use crate::nats::Nats;
+use crate::process::{Gateway, free_port};
+use crate::report::Report;
+use crate::small_disk::SmallDisk;
+use crate::talk::Talk;
+use crate::{Outcome, PATIENCE, Scale, worker};
+
+fn manner(gateway: &Gateway, scale: Scale) -> Manner {
+    Manner {
+        ports: vec![gateway.port],
+        comes_back: true,
+        spread: false,
+        seed: scale.seed,
+    }
+}
+
+/// A name that does not resolve, and a server that starts after the gateway.
+pub(super) async fn before_nats(scale: Scale, report: &mut Report) -> Outcome<()> {
+    let port = free_port()?;
+    // too long for any name server to be asked
+    let nowhere = format!("nats://{}:4222", "n".repeat(64));
+    let mut gateway = Gateway::spawn(&format!("{nowhere},nats://127.0.0.1:{port}"), &[])?;
+    let begun = Instant::now();
+    while !gateway.log().contains("waiting for NATS") {
+        if let Some(status) = gateway.exited()? {
+            return Err(format!("it ended with {status}:\n{}", gateway.log()).into());
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(format!("it does not say what it waits for:\n{}", gateway.log()).into());
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    report.expect("livez", gateway.status("/livez").await.unwrap_or(0), 200);
+    report.expect("readyz", gateway.status("/readyz").await.unwrap_or(0), 503);
+    report.hold(
+        gateway.log().contains(&format!("127.0.0.1:{port}")),
+        "the log does not name the address",
+    );
+    report.hold(
+        gateway.log().lines().count() < 30,
+        "the log is flooded while it waits",
+    );
+    let nats = Nats::start_at(port).await?;
+    gateway.ready().await?;
+    let crowd = Crowd::join(manner(&gateway, scale), 20).await?;
+    let load = Load::start(nats.client().await?, 50, 64);
+    load.more(50).await?;
+    let last = load.stop().await?;
+    report.books.sent = Some(last);
+    crowd.reach(last).await?;
+    exact(report, &crowd.seen);
+    crowd.leave().await;
+    // and whoever ends it while it waits need not wait with it
+    let mut waiting = Gateway::spawn(&nowhere, &[])?;
+    while waiting.status("/livez").await != Some(200) {
+        if begun.elapsed() > PATIENCE * 2 {
+            return Err("a waiting gateway does not answer its probe".into());
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    waiting.terminate()?;
+    let status = waiting.ended().await?;
+    report.expect("exit", status.code().unwrap_or(-1), 0);
+    Ok(())
+}
+
+/// The gateway's clock jumps an hour ahead, then two back: order, history and deadlines do not depend on it.
+pub(super) async fn clock(scale: Scale, report: &mut Report) -> Outcome<()> {
+    let Some(library) = faketime() else {
+        report.skip("libfaketime is not installed (apt-get install libfaketime): the clock was not moved");
+        return Ok(());
+    };
+    let nats = Nats::start().await?;
+    let client = nats.client().await?;
+    worker::slow(client.clone()).await?;
+    let now = crate::process::Scratch::new()?;
+    let file = now.0.join("now");
+    let set = |offset: &str| std::fs::write(&file, offset);
+    set("+0")?;
+    let shift = file.to_string_lossy().into_owned();
+    let environment = [
+        ("LD_PRELOAD", library),
+        ("FAKETIME_TIMESTAMP_FILE", &*shift),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ("DONT_FAKE_MONOTONIC", "1"),
+    ];
+    let mut gateway = Gateway::spawn_in(&nats.url(), &[], &environment)?;
+    gateway.ready().await?;
+    let crowd = Crowd::join(manner(&gateway, scale), scale.pick(20, 100)).await?;
+    let mut talk = Talk::open(gateway.port).await?;
+    let load = Load::start(client, 50, 64);
+    let base = gateway.forget_peak()?;
+    let (mut asked, mut answered) = (0, 0);
+    let mut stamps = Vec::new();
+    for offset in ["+0", "+3600", "-3600", "+0"] {
+        set(offset)?;
+        load.more(50).await?;
+        for _ in 0..2 {
+            let (answer, _) = talk.ask("get_system_info").await?;
+            asked += 1;
+            answered += u64::from(answer["type"] != "error");
+            stamps.push(answer["timestamp"].as_str().unwrap_or_default().to_owned());
+        }
+        crowd.shake().await?;
+    }
+    // the stamps of answers are the gateway's clock: proof that it did jump
+    let ahead = stamps.get(2).cloned().unwrap_or_default();
+    report.hold(
+        stamps.last().is_some_and(|last| *last < ahead),
+        &format!("the clock did not jump: {stamps:?}"),
+    );
+    let last = load.stop().await?;
+    report.answers(asked, answered);
+    report.books.sent = Some(last);
+    crowd.reach(last).await?;
+    report.expect("closed", read(&crowd.seen.ended), 0);
+    report.expect("unrecovered", read(&crowd.seen.unrecovered), 0);
+    exact(report, &crowd.seen);
+    memory(report, &gateway, base, 32.0)?;
+    crowd.leave().await;
+    Ok(())
+}
+
+fn faketime() -> Option<&'static str> {
+    [
+        "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+        "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
+        "/usr/lib/faketime/libfaketimeMT.so.1",
+    ]
+    .into_iter()
+    .find(|path| Path::new(path).exists())
+}
+
+/// JetStream has no room left to write: commands go on, what is stored is not lost, and with room it goes on.
+pub(super) async fn disk_full(scale: Scale, report: &mut Report) -> Outcome<()> {
+    let Some(disk) = SmallDisk::new(24)? else {
+        report.skip("this system lets nobody mount a small disk of his own: none was filled");
+        return Ok(());
+    };
+    let mut nats = Nats::start_on(&disk).await?;
+    let client = nats.client().await?;
+    worker::slow(client.clone()).await?;
+    let gateway = Gateway::start(&nats.url(), &[]).await?;
+    let crowd = Crowd::join(manner(&gateway, scale), 20).await?;
+    let mut talk = Talk::open(gateway.port).await?;
+    let load = Load::start(client.clone(), 50, 64);
+    load.more(50).await?;
+    let base = gateway.forget_peak()?;
+    disk.fill()?;
+    // large events until one is no longer taken
+    let begun = Instant::now();
+    let mut stored = load.stored();
+    loop {
+        let body = vec![b'x'; 256 << 10];
+        client.publish("gw.v1.evt.full.voice.ballast", body.into()).await?;
+        sleep(Duration::from_millis(100)).await;
+        let now = load.stored();
+        if now == stored && begun.elapsed() > Duration::from_secs(3) {
+            break;
+        }
+        stored = now;
+        if begun.elapsed() > PATIENCE {
+            return Err("the disk does not become full".into());
+        }
+    }
+    report.figure("stored_before", stored);
+    let (mut asked, mut answered) = (0, 0);
+    for _ in 0..3 {
+        let (answer, _) = talk.ask("get_system_info").await?;
+        asked += 1;
+        answered += u64::from(answer["type"] != "error");
+    }
+    report.figure("readyz_full", gateway.status("/readyz").await.unwrap_or(0));
+    report.expect("livez", gateway.status("/livez").await.unwrap_or(0), 200);
+    disk.free()?;
+    // a server that ran out of room stops its streams until it is started again
+    nats.kill()?;
+    nats.restart().await?;
+    load.more(50).await?;
+    report.answers(asked, answered);
+    let last = load.stop().await?;
+    crowd.reach(last).await?;
+    report.expect("closed", read(&crowd.seen.ended), 0);
+    report.figure("gaps", read(&crowd.seen.gaps));
+    report.expect("repeats", read(&crowd.seen.repeats), 0);
+    report.books.repeats = Some(read(&crowd.seen.repeats));
+    memory(report, &gateway, base, 48.0)?;
+    crowd.leave().await;
+    Ok(())
+}
