@@ -40,7 +40,7 @@ impl Nats {
         let port = free_port()?;
         let store = disk.path().join("store");
         // it must not know how little there is, or it refuses before the disk does
-        let limits = "max_file_store: 8GiB, max_memory_store: 64MiB";
+        let limits = "max_file_store: 16GiB, max_memory_store: 64MiB";
         let config = format!(
             "server_name: alone\nlisten: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\", {limits} }}\n",
             store.display()

@@ -79,7 +79,7 @@ pub(crate) const ALL: &[Scenario] = &[
     scenario("stream_purged", "C15", true, 120, |scale, report| {
         Box::pin(history::purged(scale, report))
     }),
-    scenario("stream_recreated", "C15", true, 120, |scale, report| {
+    scenario("stream_recreated", "C15", false, 120, |scale, report| {
         Box::pin(history::recreated(scale, report))
     }),
     scenario("cluster_nodes_killed", "C13", false, 240, |scale, report| {

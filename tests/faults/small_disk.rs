@@ -71,7 +71,9 @@ impl SmallDisk {
 
     /// Makes room again.
     pub(crate) fn free(&self) -> Outcome<()> {
-        Ok(std::fs::remove_file(seen(&self.holder, &self.place).join("ballast"))?)
+        Ok(std::fs::remove_file(
+            seen(&self.holder, &self.place).join("ballast"),
+        )?)
     }
 }
 

@@ -37,6 +37,13 @@ impl Talk {
         Ok(talk)
     }
 
+    /// The same in another space, where it hears nothing of the events of this one.
+    pub(crate) async fn aside(port: u16) -> Outcome<Self> {
+        let mut talk = Self::at(port, "/events/aside").await?;
+        talk.wait(|frame| frame["data"]["status"] == "connected").await?;
+        Ok(talk)
+    }
+
     /// Comes back with an offset; returns whether it was recovered.
     pub(crate) async fn resume(port: u16, offset: &str) -> Outcome<(Self, bool)> {
         let mut talk = Self {

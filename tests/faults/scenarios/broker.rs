@@ -23,6 +23,8 @@ struct Stage {
     base: f64,
     /// What a refusal takes while NATS is there.
     usual: Duration,
+    /// How long repeats are waited for.
+    settle: Duration,
 }
 
 /// Commands refused in a row.
@@ -56,6 +58,7 @@ impl Stage {
             talk,
             base,
             usual,
+            settle: Duration::from_secs(scale.pick(1, 3)),
         })
     }
 
@@ -102,7 +105,7 @@ impl Stage {
         let ready = self.gateway.status("/readyz").await;
         report.expect("readyz", ready.unwrap_or(0), 200);
         // repeats would come after what they repeat
-        sleep(Duration::from_secs(3)).await;
+        sleep(self.settle).await;
         report.expect("closed", read(&self.crowd.seen.ended), 0);
         exact(report, &self.crowd.seen);
         report.expect("unrecovered", read(&self.crowd.seen.unrecovered), 0);
@@ -142,7 +145,7 @@ pub(super) async fn cut(scale: Scale, report: &mut Report) -> Outcome<()> {
     let nats = Nats::start().await?;
     let proxy = Proxy::before(nats.port).await?;
     let mut stage = Stage::set(scale, &proxy.url(), &nats).await?;
-    for round in 0..scale.pick(3, 10) {
+    for round in 0..scale.pick(2, 10) {
         proxy.turn(Weather::Cut);
         if round == 0 {
             stage.away(report).await?;

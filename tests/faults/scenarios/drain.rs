@@ -11,7 +11,7 @@ use crate::nats::Nats;
 use crate::process::Gateway;
 use crate::report::Report;
 use crate::talk::{self, Talk};
-use crate::{worker, Outcome, PATIENCE, Scale};
+use crate::{Outcome, PATIENCE, Scale, worker};
 
 /// SIGTERM with many sockets.
 pub(super) async fn drained(scale: Scale, report: &mut Report) -> Outcome<()> {

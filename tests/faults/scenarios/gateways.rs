@@ -66,7 +66,12 @@ pub(super) async fn killed(scale: Scale, report: &mut Report) -> Outcome<()> {
         }
         sleep(Duration::from_millis(100)).await;
     };
-    report.at_most("presence_gone_s", gone.as_secs(), 15);
+    if scale.full {
+        report.at_most("presence_gone_s", gone.as_secs(), 15);
+    } else {
+        // a machine that stands still would be judged here, not the gateways
+        report.figure("presence_gone_s", gone.as_secs());
+    }
     load.more(50).await?;
     let last = load.stop().await?;
     report.books.sent = Some(last);

@@ -42,7 +42,11 @@ impl Idler {
         match self {
             Self::Silent => {}
             Self::Head => stream.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\nX-").await?,
-            Self::Document => stream.write_all(b"{\"action\": \"execute_code\", \"params\": {").await?,
+            Self::Document => {
+                stream
+                    .write_all(b"{\"action\": \"execute_code\", \"params\": {")
+                    .await?
+            }
             Self::Frame => {
                 stream.write_all(UPGRADE.as_bytes()).await?;
                 stream.write_all(&[0x81]).await?;
@@ -136,7 +140,10 @@ pub(super) async fn no_pong(scale: Scale, report: &mut Report) -> Outcome<()> {
     let mut well = Talk::open(gateway.port).await?;
     // only who has said something is pinged
     let (first, _) = well.ask("get_system_info").await?;
-    report.hold(first["data"]["code"] == "no_worker", "a good client is not answered");
+    report.hold(
+        first["data"]["code"] == "no_worker",
+        "a good client is not answered",
+    );
     let base = gateway.forget_peak()?;
     let count = scale.pick(20, 500);
     let mut mutes = JoinSet::new();

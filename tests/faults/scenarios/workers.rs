@@ -201,6 +201,9 @@ pub(super) async fn crowded(scale: Scale, report: &mut Report) -> Outcome<()> {
     report.figure("done", done);
     report.figure("last_busy_ms", slowest.as_millis());
     report.hold(busy > 0, "nobody was told busy");
-    report.hold(done >= rounds * most, "fewer were served than the service may have under way");
+    report.hold(
+        done >= rounds * most,
+        "fewer were served than the service may have under way",
+    );
     memory(report, &gateway, base, 16.0)
 }
