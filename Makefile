@@ -66,6 +66,8 @@ bench: ## measure beside nats-server's own WebSocket and print the ratios
 
 faults: ## kill, pause, cut and stall on purpose; count what clients lose (T=name for one)
 	@deploy/scripts/need nats-server
+	@# moves the clock of one scenario, which is skipped aloud without it
+	@deploy/scripts/need faketime || true
 	FAULTS=full cargo test --test faults -- $(T)
 
 lint: ## formatting, compiler and clippy warnings
