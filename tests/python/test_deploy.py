@@ -1,11 +1,18 @@
-"""What deploy/ promises about NATS: who may publish what. Needs no gateway."""
+"""What deploy/ promises about NATS: who may publish what, and its figures for Prometheus. Needs no gateway."""
 
 import asyncio
+import contextlib
+import json
 import pathlib
+import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
 
 import nats
 import pytest
-from stack import Broker
+from stack import Broker, free_port, wait
 from talk import settle
 
 CONF = pathlib.Path(__file__).parents[2] / "deploy" / "nats" / "nats.conf"
@@ -84,3 +91,64 @@ async def test_the_server_republishes_what_nobody_may_publish(deployed):
     finally:
         await gateway.close()
         await worker.close()
+
+
+def scrape(port: int) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.read().decode()
+
+
+@contextlib.contextmanager
+def exporter(broker: Broker, folder: pathlib.Path):
+    """Serves the broker's figures on the port that is handed out."""
+    # one line for each of the machine's addresses, the port is the same
+    monitoring = urllib.parse.urlsplit(json.loads(broker.ports.read_text())["monitoring"][0]).port
+    port, log = free_port(), folder / "exporter.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, str(CONF.with_name("exporter.py")), f"http://127.0.0.1:{monitoring}"],
+            env={"EXPORTER_PORT": str(port)}, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+        )  # fmt: skip
+
+    def answers() -> bool:
+        with contextlib.suppress(OSError):
+            return scrape(port)[0] > 0
+        return False
+
+    try:
+        wait(process, "the exporter", log, answers)
+        yield port
+    finally:
+        process.terminate()
+        code = process.wait(30)
+    assert code == 0, log.read_text()
+
+
+def figures(text: str) -> dict[str, float]:
+    rows = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return {name.split("{")[0]: float(value) for name, value in rows}
+
+
+async def test_the_brokers_figures_are_exported_and_its_absence_is_told(deployed, tmp_path):
+    with exporter(deployed, tmp_path) as port:
+        code, text = await asyncio.to_thread(scrape, port)
+        before = figures(text)
+        assert code == 200 and before["nats_varz_connections"] == 0 and before["nats_varz_slow_consumers"] == 0
+        worker = await nats.connect(deployed.url)
+        try:
+            for _ in range(5):
+                await worker.publish("gw.v1.evt.main.voice.tick", b"12")
+            await settle(worker)
+            _, text = await asyncio.to_thread(scrape, port)
+        finally:
+            await worker.close()
+        now = figures(text)
+        assert now["nats_varz_connections"] == 1
+        assert now["nats_varz_in_msgs"] - before["nats_varz_in_msgs"] >= 5
+        # a broker that is gone makes the target down: Prometheus shows that by itself
+        deployed.stop()
+        code, text = await asyncio.to_thread(scrape, port)
+        assert code == 503 and "127.0.0.1" in text

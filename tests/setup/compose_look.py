@@ -1,5 +1,5 @@
-"""Looks at the running compose stack as an operator: `settle` waits until Prometheus has rates to show, `look` checks
-targets, rules, Grafana's provisioning and that one command's trace is whole."""
+"""Looks at the running compose stack as an operator: `settle` waits until Prometheus has rates to show, `targets` until
+all it knows are scraped, `look` checks rules, Grafana's provisioning and that one command's trace is whole."""
 
 import json
 import os
@@ -42,10 +42,21 @@ def settle() -> None:
     until("events delivered", lambda: query("sum(increase(gw_delivery_lag_seconds_count[1m])) > 0"))
 
 
-def look() -> None:
-    targets = until("targets", lambda: get("PROMETHEUS_PORT", "/api/v1/targets")["data"]["activeTargets"])
+def scraped() -> set[str]:
+    """The jobs whose targets all answer; nothing while one does not."""
+    targets = get("PROMETHEUS_PORT", "/api/v1/targets")["data"]["activeTargets"]
     down = [target["scrapeUrl"] for target in targets if target["health"] != "up"]
-    assert not down, f"not scraped: {down}"
+    if down:
+        raise ValueError(f"not scraped: {down}")
+    return {target["labels"]["job"] for target in targets}
+
+
+def targets() -> None:
+    until("targets", lambda: scraped() >= {"causeway", "nats", "prometheus"})
+
+
+def look() -> None:
+    targets()
     groups = get("PROMETHEUS_PORT", "/api/v1/rules")["data"]["groups"]
     broken = [rule["name"] for group in groups for rule in group["rules"] if rule["health"] == "err"]
     assert groups and not broken, f"rules: {broken}"
@@ -69,4 +80,4 @@ def whole_trace() -> bool:
     return False
 
 
-{"settle": settle, "look": look}[sys.argv[1]]()
+{"settle": settle, "targets": targets, "look": look}[sys.argv[1]]()
