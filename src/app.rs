@@ -14,6 +14,7 @@ use crate::bus::supervise::{SuperviseError, Supervised};
 use crate::bus::{Bus, BusError};
 use crate::config::{self, Config};
 use crate::edge::ports::{PortError, Purpose};
+use crate::edge::registry::Entry;
 use crate::edge::{accept, ops, ports};
 use crate::gateway::{Gateway, Parts, watch};
 use crate::telemetry::metrics::Metrics;
@@ -134,6 +135,8 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     watch::start(&gateway, &readiness, restarts);
     tokio::spawn(crate::gateway::local::serve(gateway.clone()));
     tokio::spawn(gateway.clone().serve_pages());
+    tokio::spawn(gateway.clone().serve_viewers());
+    register(&gateway);
     readiness.started();
     info!(gateway = %gateway_id, nats = %nats.url.join(", "), supervised = supervised.is_some(), "ready");
 
@@ -190,6 +193,22 @@ async fn reach(
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Tells scripts on this machine where the viewer is, where the operator wants that.
+fn register(gateway: &Arc<Gateway>) {
+    let cad = &gateway.config.cad;
+    if !cad.register {
+        return;
+    }
+    match gateway.port("cad") {
+        Some(port) if !cad.registry.as_os_str().is_empty() => {
+            let entry = Entry::new(cad.registry.clone(), port);
+            gateway.tasks.spawn(entry.keep(gateway.drain.clone()));
+        }
+        Some(_) => warn!("cad.register: there is no HOME in which scripts would look"),
+        None => warn!("cad.register: cad.port is off, so there is nothing to tell scripts"),
     }
 }
 

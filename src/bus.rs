@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use crate::message::{Body, CallId, Class, Fault, Nanos, Reply, Space};
 
 pub mod append;
+pub mod ask;
 pub mod bodies;
 pub mod calls;
 pub mod connect;

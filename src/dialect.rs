@@ -204,6 +204,16 @@ pub trait Dialect: Send + Sync + 'static {
     /// Which of the states known a newcomer gets, and in which order; given sorted by topic.
     fn arrange(&self, _states: &mut Vec<Known>) {}
 
+    /// The session that speaks for its space: the one a user touched last, by the states known.
+    fn foremost<'a>(&self, _state: &dyn Fn(&str) -> Option<&'a Event>) -> Option<&'a str> {
+        None
+    }
+
+    /// Whether an event is for the foremost session alone, where there is one.
+    fn is_private(&self, _event: &Event) -> bool {
+        false
+    }
+
     /// Services whose coming and going is announced to this dialect's clients.
     fn services(&self) -> &'static [&'static str] {
         &[]
@@ -221,6 +231,11 @@ pub trait Session: Send {
     /// each frame from the client; `false` for protocols in which the client first names what it joins.
     fn joined(&self) -> bool {
         true
+    }
+
+    /// The service that this client performs over its own connection; it takes events once it is the one that does.
+    fn performs(&self) -> Option<&'static str> {
+        None
     }
 
     /// A frame from the client.

@@ -11,6 +11,7 @@ pub mod ops;
 pub mod polling;
 pub mod ports;
 pub mod raw;
+pub mod registry;
 pub mod rest;
 pub mod upgrade;
 pub mod viewer;

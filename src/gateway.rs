@@ -18,6 +18,7 @@ use crate::gateway::presence::Presence;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::Gate;
 
+pub mod bridge;
 pub mod calls;
 pub mod closing;
 pub mod connection;
@@ -39,6 +40,7 @@ pub mod slow;
 pub mod survey;
 pub mod turn;
 pub mod unread;
+pub mod viewer;
 pub mod watch;
 
 /// What a gateway is put together from.

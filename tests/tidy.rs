@@ -109,7 +109,14 @@ fn root() -> &'static Path {
 fn files() -> Vec<PathBuf> {
     // a checkout that another user owns is still this project
     let listed = Command::new("git")
-        .args(["-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard"])
+        .args([
+            "-c",
+            "safe.directory=*",
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ])
         .current_dir(root())
         .output()
         .expect("git lists the project's files (apt-get install git)");

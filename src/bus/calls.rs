@@ -273,7 +273,7 @@ impl Core {
         }
     }
 
-    fn decode(&self, service: &str, space: &Space, message: Message) -> Answer {
+    pub(super) fn decode(&self, service: &str, space: &Space, message: Message) -> Answer {
         if message.status == Some(StatusCode::NO_RESPONDERS) {
             return Answer::Failed(self.nobody(service, space));
         }
@@ -281,7 +281,7 @@ impl Core {
         headers::answer(|name| header(map, name), message.payload.clone())
     }
 
-    fn nobody(&self, service: &str, space: &Space) -> Fault {
+    pub(super) fn nobody(&self, service: &str, space: &Space) -> Fault {
         let running = self.running.read().as_ref().map(Arc::clone);
         if running.is_some_and(|running| running(service, space)) {
             return Fault::new(

@@ -114,6 +114,15 @@ impl Dialect for Cad {
         states.sort_by_key(|known| known.seq);
     }
 
+    fn foremost<'a>(&self, state: &dyn Fn(&str) -> Option<&'a Event>) -> Option<&'a str> {
+        session_of(&state(CURRENT)?.body)
+    }
+
+    fn is_private(&self, event: &Event) -> bool {
+        // what was measured is shown where it was selected
+        event.class == Class::Event && &*event.topic == RESPONSE
+    }
+
     fn routes(&self) -> &'static [(&'static str, &'static str)] {
         &[("screenshot", "viewer")]
     }
@@ -122,11 +131,15 @@ impl Dialect for Cad {
 /// The session of the page that a user touched last, as long as it is connected.
 #[must_use]
 pub fn current(view: &View) -> Option<String> {
-    let page = view.value(CURRENT)?;
-    let session = Members::find(&page.body.bytes, "session")?;
-    let text = std::str::from_utf8(&page.body.bytes[session]).ok()?;
-    let session = text.trim_matches('"');
+    let session = session_of(&view.value(CURRENT)?.body)?;
     (view.present)(session).then(|| session.to_owned())
+}
+
+/// The session that a state `page` names; `None` for a tombstone.
+fn session_of(body: &Body) -> Option<&str> {
+    let session = Members::find(&body.bytes, "session")?;
+    let text = std::str::from_utf8(&body.bytes[session]).ok()?;
+    Some(text.trim_matches('"'))
 }
 
 fn page(encoding: Encoding, topic: &str, body: &Body) -> Option<Frame> {

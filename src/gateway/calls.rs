@@ -11,7 +11,7 @@ use crate::gateway::lobby::Key;
 use crate::gateway::outbox::{Kind, Outbox, Taken};
 use crate::gateway::ring::Carrier;
 use crate::gateway::turn::Turn;
-use crate::gateway::{Gateway, local, screens};
+use crate::gateway::{Gateway, local, viewer};
 use crate::message::{Answer, Body, CallId, Class, Close, Code, Command, Fault, Nanos, Reply, Space};
 use crate::telemetry::clock;
 use crate::telemetry::metrics::{DialectMetrics, Outcome};
@@ -119,7 +119,7 @@ impl Calls {
         let Some(among) = &self.among else { return };
         let snapshot = self.gateway.look(&among.key).await;
         let mut steps = Vec::new();
-        self.gateway.show(&snapshot, |view| {
+        self.gateway.show(&among.key, &snapshot, |view| {
             session.left(clock::read(), view, &mut steps);
         });
         Box::pin(self.perform(session, &mut steps)).await;
@@ -168,14 +168,8 @@ impl Calls {
                         if command.service.as_ref() == local::SERVICE {
                             let reply = self.local(&command);
                             session.reply(clock::read(), reply, steps);
-                        } else if let Some(among) = self.pictured(&command) {
-                            let span = self.span(&command).map(CommandSpan::here);
-                            let asked = self.gateway.screenshot(&among.key, &command.body.bytes).await;
-                            let answer =
-                                asked.map_or_else(Answer::Failed, |()| Answer::Done(Body::default()));
-                            if let (Some(span), Some(outcome)) = (span, Outcome::of(&answer)) {
-                                self.over(Some(Ended::new(Box::new(span), outcome)));
-                            }
+                        } else if self.is_picture(&command) {
+                            let answer = Box::pin(self.picture(command)).await;
                             session.reply(clock::read(), Reply { id, answer }, steps);
                         } else if let Err(fault) = Box::pin(self.call(command)).await {
                             let reply = Reply {
@@ -195,7 +189,7 @@ impl Calls {
                             let snapshot = self.gateway.look(&among.key).await;
                             let now = clock::read();
                             let show = |view: &View| session.seen(now, view, steps);
-                            self.gateway.show(&snapshot, show);
+                            self.gateway.show(&among.key, &snapshot, show);
                         }
                     }
                     Step::Merge(merge) => {
@@ -230,10 +224,28 @@ impl Calls {
         end
     }
 
-    /// Pages are served by the gateways themselves.
-    fn pictured(&self, command: &Command) -> Option<&Among> {
-        let page = &*command.service == screens::SERVICE && command.action == "screenshot";
-        self.among.as_deref().filter(|_| page)
+    fn is_picture(&self, command: &Command) -> bool {
+        self.among.is_some() && &*command.service == viewer::SERVICE && command.action == viewer::SCREENSHOT
+    }
+
+    /// A picture of what was shown before: asked for in turn, awaited until a page was asked, not until it answers,
+    /// because the one who asks is gone by then.
+    async fn picture(&mut self, mut command: Command) -> Answer {
+        self.in_turn().await;
+        let since = clock::now();
+        let span = self.span(&command);
+        command.traceparent = span.as_ref().map(CommandSpan::traceparent);
+        let answer = match &self.among {
+            Some(among) => {
+                let asked = self.gateway.screenshot(&among.key, &self.from, command).await;
+                asked.map_or_else(Answer::Failed, |()| Answer::Done(Body::default()))
+            }
+            None => Answer::Done(Body::default()),
+        };
+        let outcome = Outcome::of(&answer).unwrap_or(Outcome::Local);
+        self.metrics.command_ended(since, outcome);
+        self.over(span.map(|span| Ended::new(Box::new(span), outcome)));
+        answer
     }
 
     /// What the gateway answers itself costs no round trip.

@@ -14,6 +14,7 @@ use tracing::{debug, info};
 
 use crate::dialect::{Dialect, Opening, Session, Step};
 use crate::gateway::Gateway;
+use crate::gateway::bridge::Bridge;
 use crate::gateway::calls::{Among, Calls};
 use crate::gateway::ending::Ending;
 use crate::gateway::intake::Intake;
@@ -88,6 +89,8 @@ struct Connection {
     keys: Vec<Key>,
     /// While the client polls.
     poller: Option<Box<Poller>>,
+    /// While its client performs a service.
+    bridge: Option<Box<Bridge>>,
     /// The id a client polled with before its WebSocket took over.
     once: Option<Registered>,
 }
@@ -176,6 +179,7 @@ pub fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) -> impl Future<Outpu
         listens,
         keys: Vec::new(),
         poller,
+        bridge: None,
         once: None,
     };
     if !early.is_empty() {
@@ -209,6 +213,10 @@ pub fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) -> impl Future<Outpu
         metrics.disconnected(ending.code(), opened);
         if dialect.looks() && !joined {
             // one message and gone: the client opens ten of these for each thing it does
+            gateway.lobby.visited(&Key {
+                space: space.clone(),
+                dialect,
+            });
             debug!(dialect = name, session = %session_id, space = %space, peer = %peer, "session ended: {ending}");
             return drop(place);
         }
@@ -340,6 +348,7 @@ impl Connection {
             }
             if !self.listens.is_empty()
                 && self.session.joined()
+                && self.may_join()
                 && let Some(ending) = Box::pin(self.join()).await
             {
                 return Some(ending);

@@ -5,6 +5,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
@@ -15,9 +16,10 @@ use crate::config::Config;
 use crate::dialect::{Dialect, Notice};
 use crate::gateway::looks::Window;
 use crate::gateway::room::{Order, Room};
-use crate::gateway::screens::Screens;
+use crate::gateway::screens::{Files, Screens};
 use crate::gateway::slow::SlowNews;
 use crate::message::{Code, Fault, Space};
+use crate::telemetry::clock;
 use crate::telemetry::metrics::Metrics;
 
 /// Orders a room may have waiting; a joining session waits when there are more.
@@ -62,11 +64,20 @@ pub struct Seen {
     pub dialect: &'static str,
     /// Sessions in it.
     pub sessions: usize,
+    /// Of these, pages.
+    pub pages: usize,
+    /// Clients that came for one message and left again.
+    pub visits: u64,
+    /// Seconds since the last of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub visited: Option<u64>,
 }
 
 struct Door {
     orders: mpsc::Sender<Order>,
     inside: usize,
+    visits: u64,
+    visited: Option<Instant>,
     window: Window,
 }
 
@@ -90,7 +101,10 @@ impl Lobby {
     pub fn new(bus: Bus, config: Arc<Config>, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             slow: SlowNews::start(bus.clone()),
-            screens: Arc::new(Screens::new(config.cad.screenshots.clone())),
+            screens: Arc::new(Screens::new(
+                Files::new(config.cad.screenshots.clone()),
+                metrics.screenshots.clone(),
+            )),
             bus,
             config,
             metrics,
@@ -125,6 +139,14 @@ impl Lobby {
         }
     }
 
+    /// A client came for one message and left again.
+    pub fn visited(&self, key: &Key) {
+        if let Some(door) = self.doors.lock().get_mut(key) {
+            door.visits += 1;
+            door.visited = Some(clock::now());
+        }
+    }
+
     fn at<T>(self: &Arc<Self>, key: &Key, then: impl FnOnce(&mut Door) -> T) -> Result<T, Fault> {
         let mut doors = self.doors.lock();
         if let Some(door) = doors.get_mut(key).filter(|door| !door.orders.is_closed()) {
@@ -142,6 +164,8 @@ impl Lobby {
         let mut door = Door {
             orders,
             inside: 0,
+            visits: 0,
+            visited: None,
             window: Window {
                 view,
                 floor: Arc::new(AtomicU64::new(0)),
@@ -210,6 +234,13 @@ impl Lobby {
                 space: key.space.to_string(),
                 dialect: key.dialect.name(),
                 sessions: door.inside,
+                pages: if key.dialect.looks() {
+                    self.screens.count(&key.space)
+                } else {
+                    0
+                },
+                visits: door.visits,
+                visited: door.visited.map(|at| at.elapsed().as_secs()),
             })
             .collect();
         seen.sort_by(|a, b| (&a.space, a.dialect).cmp(&(&b.space, b.dialect)));

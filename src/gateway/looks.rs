@@ -57,10 +57,10 @@ impl Gateway {
     }
 
     /// Lets a session see a snapshot.
-    pub fn show<T>(&self, snapshot: &Snapshot, to: impl FnOnce(&View) -> T) -> T {
+    pub fn show<T>(&self, key: &Key, snapshot: &Snapshot, to: impl FnOnce(&View) -> T) -> T {
         to(&View {
             states: &snapshot.states,
-            running: &|service| self.directory.running(service),
+            running: &|service| self.directory.serves(service, &key.space),
             present: &|session| self.presence.knows(session),
             settings: &|| {
                 serde_json::Value::Object(self.viewer_settings())

@@ -52,6 +52,19 @@ pub struct Directions {
     pub fetched: IntCounter,
 }
 
+/// What became of pictures that scripts asked for here.
+#[derive(Clone)]
+pub struct Screenshots {
+    /// Asked for.
+    pub asked: IntCounter,
+    /// Not even asked of a page: none was open.
+    pub no_page: IntCounter,
+    /// Came, and the file is there.
+    pub written: IntCounter,
+    /// Came, and may not be written where the script wants it.
+    pub refused: IntCounter,
+}
+
 /// Every metric of the process.
 pub struct Metrics {
     registry: Registry,
@@ -59,6 +72,8 @@ pub struct Metrics {
     dialects: Mutex<BTreeMap<String, Arc<DialectMetrics>>>,
     /// Turned away, by reason.
     pub rejected: Rejected,
+    /// Pictures that scripts asked for.
+    pub screenshots: Screenshots,
     /// Bytes of unfinished messages being received.
     pub receiving_bytes: IntGauge,
     /// Accept calls that failed.
@@ -116,6 +131,7 @@ impl Metrics {
             families: Families::new(&make),
             dialects: Mutex::default(),
             rejected: Rejected::new(&make),
+            screenshots: Screenshots::new(&make),
             receiving_bytes: make.gauge("receiving_bytes", "Bytes of unfinished messages being received."),
             accept_errors: make.counter("accept_errors_total", "Accept calls that failed."),
             panics: make.counter(
@@ -241,6 +257,23 @@ impl Rejected {
             header_timeout: reason("header_timeout"),
             first_byte: reason("first_byte"),
             stalled: reason("stalled"),
+        }
+    }
+}
+
+impl Screenshots {
+    fn new(make: &Make<'_>) -> Self {
+        let results = make.counters(
+            "screenshots_total",
+            "Pictures that CAD scripts asked for, and what became of them.",
+            &["result"],
+        );
+        let result = |result| results.with_label_values(&[result]);
+        Self {
+            asked: result("asked"),
+            no_page: result("no_page"),
+            written: result("written"),
+            refused: result("refused"),
         }
     }
 }

@@ -1,10 +1,7 @@
 """CAD: scripts that open a connection for each message, pages that stay, models of any size, two gateways."""
 
 import asyncio
-import base64
-import gzip
 import hashlib
-import http.client
 import json
 import socket as sockets
 
@@ -184,84 +181,6 @@ async def test_a_foreign_page_is_refused(gateway, space):
         assert refused.response.status_code == 403
 
 
-def fetch(port: int, path: str, method: str = "GET", **headers: str):
-    """One request by hand, so that nothing is followed or unpacked."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
-    answer = connection.getresponse()
-    body = answer.read()
-    connection.close()
-    return answer.status, dict((name.lower(), value) for name, value in answer.getheaders()), body
-
-
-def assets(folder):
-    """Pages of both generations, as small as their templates allow."""
-    third, fourth = folder / "ocp_vscode", folder / "ocp_viewer" / "server"
-    for generation, text in (
-        (third, '<body {{ standalone_init|safe }}>{{ standalone_comms|safe }} {{ glass|tojson }} {{ theme }} "{{ scriptSrc }}"'),
-        (fourth, "new Comms($ws_host, $ws_port, $max_retries); $theme $tree_width $modifier_keys $$x"),
-    ):
-        (generation / "templates").mkdir(parents=True)
-        (generation / "templates" / "viewer.html").write_text(text)
-        (generation / "static" / "js").mkdir(parents=True)
-        (generation / "static" / "js" / "a.js").write_text(f"// {generation.name}\n" + "x = 1;\n" * 1000)
-    return folder
-
-
-async def test_the_page_dials_back_where_it_came_from(own_gateway, tmp_path):
-    gateway = own_gateway(GW_CAD_ASSETS=str(assets(tmp_path / "assets")), GW_CAD_VIEWER="theme=dark")
-    cad, main = gateway.cad, gateway.port
-    status, headers, _ = fetch(cad, "/?space=blue")
-    assert (status, headers["location"]) == (302, "/viewer?space=blue")
-    pages = {
-        (cad, "/viewer"): f'new Comms("127.0.0.1:{cad}", "", -1)',
-        (cad, "/viewer?space=blue"): f'new Comms("127.0.0.1:{cad}/s/blue", "", -1)',
-        (main, "/viewer"): f'new Comms("127.0.0.1:{main}/cad", "", -1)',
-        (main, "/viewer/3/?space=blue"): f'new Comms("127.0.0.1", "{main}/cad/s/blue", -1)',
-    }
-    for (port, path), dials in pages.items():
-        status, headers, body = fetch(port, path)
-        assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
-        assert dials in body.decode(), body
-        assert "dark" in body.decode()
-        # a script's text knows no entities
-        assert "/3/" not in path or '"./static/js/three-cad-viewer.esm.js"' in body.decode(), body
-    assert fetch(cad, "/viewer", Host="viewer.example")[2].startswith(b'new Comms("viewer.example", "", -1)')
-    assert fetch(cad, "/viewer", Host='x"</script>')[0] == 400
-    assert fetch(cad, "/viewer?space=a.b")[0] == 400
-    status, headers, _ = fetch(main, "/viewer?gen=3&space=blue")
-    assert (status, headers["location"]) == (302, "/viewer/3/?space=blue")
-    assert fetch(cad, "/nothing")[0] == 404
-
-
-async def test_files_of_the_page_are_sent_once_and_small(own_gateway, tmp_path):
-    gateway = own_gateway(GW_CAD_ASSETS=str(assets(tmp_path / "assets")))
-    status, headers, body = fetch(gateway.cad, "/static/js/a.js")
-    assert (status, headers["content-type"]) == (200, "text/javascript; charset=utf-8")
-    assert body.startswith(b"// server")
-    assert fetch(gateway.cad, "/viewer/3/static/js/a.js")[2].startswith(b"// ocp_vscode")
-    packed = fetch(gateway.cad, "/static/js/a.js", Accept_Encoding="gzip")
-    assert packed[1]["content-encoding"] == "gzip"
-    assert gzip.decompress(packed[2]) == body
-    assert fetch(gateway.cad, "/static/js/a.js", If_None_Match=headers["etag"])[::2] == (304, b"")
-    part = fetch(gateway.cad, "/static/js/a.js", Range="bytes=3-8")
-    assert (part[0], part[2]) == (206, body[3:9])
-    assert fetch(gateway.cad, "/static/js/a.js", Range="bytes=99999999-")[0] == 416
-    head = fetch(gateway.cad, "/static/js/a.js", "HEAD")
-    assert (head[0], head[2], head[1]["content-length"]) == (200, b"", str(len(body)))
-    for path in ("/static/../templates/viewer.html", "/static/%2e%2e/templates/viewer.html", "/static/js", "/static/"):
-        assert fetch(gateway.cad, path)[0] == 404, path
-
-
-async def test_without_pages_the_address_says_what_to_do(own_gateway, tmp_path):
-    gateway = own_gateway(GW_CAD_ASSETS=str(tmp_path / "later"))
-    status, _, body = fetch(gateway.cad, "/viewer")
-    assert status == 503
-    assert b"make viewer-assets" in body
-    assets(tmp_path / "later")
-    assert fetch(gateway.cad, "/viewer")[0] == 200
-
-
 async def test_settings_of_the_operator_and_of_the_user(own_gateway, tmp_path, space):
     (tmp_path / "home").mkdir()
     file = tmp_path / "home" / ".ocpvscode_standalone"
@@ -274,71 +193,3 @@ async def test_settings_of_the_operator_and_of_the_user(own_gateway, tmp_path, s
     file.write_text("axes: true\n")
     config = await scripts.config()
     assert (config["glass"], config["axes"]) == (True, True)
-
-
-PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(2000)).decode()
-
-
-async def picture(viewer, **changes) -> dict:
-    """Answers a request for a screenshot as a page does."""
-    request = await viewer.json()
-    assert request["type"] == "screenshot"
-    await viewer.report("screenshot", {"filename": request["filename"], "data": "data:image/png;base64," + PNG, **changes})
-    return request
-
-
-async def test_a_screenshot_is_taken_by_one_page_and_written_once(own_gateway, tmp_path, space):
-    (tmp_path / "pictures").mkdir()
-    one = own_gateway(GW_CAD_SCREENSHOTS=str(tmp_path / "pictures"))
-    here = Scripts(one.cad, space)
-    file = tmp_path / "pictures" / "shot.png"
-    async with page(one.cad, space) as first, page(one.cad, space) as second:
-        await joined(here, first, second)
-        for scripts in (here, here):
-            await scripts.tell("C", {"type": "screenshot", "filename": str(file)})
-            tasks = [asyncio.create_task(picture(viewer)) for viewer in (first, second)]
-            done, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            assert len(done) == 1, "more than one page was asked"
-            assert done.pop().result()["filename"] == str(file)
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
-            while not file.exists():
-                await asyncio.sleep(0.02)
-            assert file.read_bytes() == base64.b64decode(PNG)
-            assert list(file.parent.iterdir()) == [file]
-            file.unlink()
-
-
-async def test_no_file_is_written_that_was_not_asked_for_or_lies_elsewhere(own_gateway, tmp_path, space):
-    (tmp_path / "pictures").mkdir()
-    gateway = own_gateway(GW_CAD_SCREENSHOTS=str(tmp_path / "pictures"))
-    scripts = Scripts(gateway.cad, space)
-    inside, outside = tmp_path / "pictures" / "a.png", tmp_path / "outside.png"
-    async with page(gateway.cad, space) as viewer:
-        await joined(scripts, viewer)
-        # never asked for
-        await viewer.report("screenshot", {"filename": str(inside), "data": "data:image/png;base64," + PNG})
-        for name in (str(outside), f"{tmp_path}/pictures/../outside.png", "relative.png", "/etc/causeway.png"):
-            await scripts.tell("C", {"type": "screenshot", "filename": name})
-            await picture(viewer)
-        # asked for one, answered by another; no picture at all
-        await scripts.tell("C", {"type": "screenshot", "filename": str(tmp_path / "pictures" / "b.png")})
-        await picture(viewer, filename=str(inside))
-        await scripts.tell("C", {"type": "screenshot", "filename": str(tmp_path / "pictures" / "c.png")})
-        await picture(viewer, data="data:image/png;base64,AAAA")
-        # after all those: one that is right
-        right = tmp_path / "pictures" / "right.png"
-        await scripts.tell("C", {"type": "screenshot", "filename": str(right)})
-        await picture(viewer)
-        while not right.exists():
-            await asyncio.sleep(0.02)
-        assert list(right.parent.iterdir()) == [right]
-        assert not outside.exists()
-
-
-async def test_without_a_page_a_screenshot_returns_and_the_log_says_where_to_look(own_gateway, space):
-    gateway = own_gateway()
-    await Scripts(gateway.cad, space).tell("C", {"type": "screenshot", "filename": "/tmp/nobody.png"})
-    while f":{gateway.cad}/viewer" not in gateway.log.read_text():
-        await asyncio.sleep(0.02)

@@ -1,6 +1,7 @@
 """CAD clients as the real ones behave on the wire: a connection for each message of a script, a page that stays."""
 
 import asyncio
+import base64
 import contextlib
 import json
 
@@ -91,3 +92,15 @@ async def until(ask, wanted):
         if wanted(answer):
             return answer
         await asyncio.sleep(0.02)
+
+
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(2000)).decode()
+PNG_URL = "data:image/png;base64," + PNG
+
+
+async def picture(viewer, **changes) -> dict:
+    """Answers a request for a screenshot as a page does."""
+    request = await viewer.json()
+    assert request["type"] == "screenshot"
+    await viewer.report("screenshot", {"filename": request["filename"], "data": PNG_URL, **changes})
+    return request

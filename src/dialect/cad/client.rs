@@ -12,7 +12,7 @@ use crate::dialect::cad::{
 };
 use crate::dialect::view::{Merge, Merged, View};
 use crate::dialect::{Encoding, Frame, Notice, Offence, Opening, Routes, Session, Step};
-use crate::message::{Answer, Body, CallId, Close, Code, Command, Now, Reply};
+use crate::message::{Answer, Body, CallId, Close, Command, Now, Reply};
 
 /// How a measurement worker introduces itself; anything else after `L:` is a page.
 const LISTENER: &[u8] = b"Python listener";
@@ -231,6 +231,10 @@ impl Session for Client {
         matches!(self.role, Role::Page | Role::Worker)
     }
 
+    fn performs(&self) -> Option<&'static str> {
+        (self.role == Role::Worker).then_some(MEASURES)
+    }
+
     fn receive(&mut self, _now: Now, frame: Frame, out: &mut Vec<Step>) -> Result<(), Offence> {
         if let Frame::Binary(bytes) = &frame
             && std::str::from_utf8(bytes).is_err()
@@ -337,11 +341,7 @@ impl Session for Client {
     fn reply(&mut self, _now: Now, reply: Reply, out: &mut Vec<Step>) {
         // the script has no ear for it; people read the log
         if let Answer::Failed(fault) = reply.answer {
-            let text = match fault.code {
-                Code::NoWorker | Code::UnknownAction => "no page is open in this space: open /viewer",
-                _ => &fault.text,
-            };
-            let text = serde_json::Value::from(format!("screenshot: {text}"));
+            let text = serde_json::Value::from(format!("screenshot: {}", fault.text));
             out.push(event("log", text.to_string().into()));
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{Connection, Ending};
 use crate::dialect::Step;
+use crate::gateway::bridge::Bridge;
 use crate::gateway::intake::Item;
 use crate::gateway::lobby::Key;
 use crate::gateway::outbox::{Kind, Taken};
@@ -12,6 +13,22 @@ use crate::telemetry::clock;
 use crate::wire::frame::{self, Packet};
 
 impl Connection {
+    /// A client that performs a service joins when it is the one that does.
+    pub(super) fn may_join(&mut self) -> bool {
+        let Some(service) = self.session.performs() else {
+            return true;
+        };
+        let bridge = self.bridge.get_or_insert_with(|| {
+            let key = Key {
+                space: self.space.clone(),
+                dialect: self.dialect,
+            };
+            let outbox = self.outbox.clone();
+            Box::new(Bridge::start(&self.gateway, key, service, &self.ulid, outbox))
+        });
+        bridge.is_ready()
+    }
+
     /// Enters the rooms, once the session wants events.
     pub(super) async fn join(&mut self) -> Option<Ending> {
         if self.dialect.looks() {

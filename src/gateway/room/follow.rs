@@ -1,16 +1,34 @@
 //! Live messages on their way to everybody in the room: in order, holes filled first, each encoded once.
 
+use std::sync::Arc;
+
 use tracing::debug;
 
-use super::Room;
 use super::past::event;
+use super::{Member, Room};
 use crate::bus::{Since, Stored};
 use crate::gateway::outbox::{Kind, Taken};
+use crate::gateway::ring::Ear;
 use crate::gateway::slow::What;
-use crate::message::{Class, Fault, Offset};
+use crate::message::{Class, Event, Fault, Offset};
 use crate::telemetry::clock;
 use crate::telemetry::trace::DeliverSpan;
 use crate::wire::frame::Packet;
+
+/// A message as one kind of listener gets it.
+struct Parcel {
+    ear: usize,
+    packet: Packet,
+    kind: Kind,
+    /// The one session it is for, where not everybody gets it.
+    only: Option<Arc<str>>,
+}
+
+impl Parcel {
+    fn is_for(&self, member: &Member) -> bool {
+        self.ear == member.ear && self.only.as_ref().is_none_or(|one| *one == member.session)
+    }
+}
 
 impl Room {
     /// Delivers a batch. Fails when a hole before one of its messages cannot be filled: that one and the rest are
@@ -43,6 +61,16 @@ impl Room {
         Ok(())
     }
 
+    /// The one session that gets an event; `None` when everybody does.
+    fn addressee(&self, event: &Event) -> Option<Arc<str>> {
+        let dialect = self.key.dialect;
+        if !dialect.is_private(event) {
+            return None;
+        }
+        let known = |topic: &str| self.states.get(topic).map(|entry| &entry.event);
+        dialect.foremost(&known).map(Into::into)
+    }
+
     /// Whether a live message is beyond everything delivered or about to be.
     fn is_new(&self, stored: &Stored, fresh: &[Stored]) -> bool {
         let ours = fresh.iter().rev().find(|known| known.class == stored.class);
@@ -69,7 +97,7 @@ impl Room {
             return;
         }
         let started = clock::now();
-        let mut packets: Vec<(usize, Packet, Kind)> = Vec::with_capacity(fresh.len() * self.ears.len());
+        let mut packets: Vec<Parcel> = Vec::with_capacity(fresh.len() * self.ears.len());
         let mut times = Vec::with_capacity(fresh.len());
         let mut spans = Vec::new();
         let mut stated = false;
@@ -96,6 +124,7 @@ impl Room {
             if self.key.dialect.looks() && event.class == Class::Event && &*event.topic == "screenshot" {
                 self.lobby.screens.offer(&self.key.space, &event.body);
             }
+            let only = self.addressee(&event);
             let entry = match event.class {
                 Class::Event if late => self.ring.insert(event),
                 Class::Event => self.ring.push(event),
@@ -107,9 +136,16 @@ impl Room {
                 }
             };
             let Some(entry) = entry else { continue };
+            let foreign = |ear: &Ear| ear.dialect.name() != self.key.dialect.name();
             for (at, ear) in self.ears.iter().enumerate() {
                 if let Some(packet) = entry.packet(*ear) {
-                    packets.push((at, packet, kind));
+                    let only = only.clone().filter(|_| !foreign(ear));
+                    packets.push(Parcel {
+                        ear: at,
+                        packet,
+                        kind,
+                        only,
+                    });
                 }
             }
         }
@@ -127,14 +163,14 @@ impl Room {
     }
 
     /// Hands every member its packets; returns how many were taken, and their bytes.
-    fn write(&mut self, packets: &[(usize, Packet, Kind)]) -> (u64, u64) {
+    fn write(&mut self, packets: &[Parcel]) -> (u64, u64) {
         let (mut sent, mut bytes) = (0, 0);
         let mut left = false;
         for member in &self.members {
-            let mine = packets.iter().filter(|(at, ..)| *at == member.ear);
+            let mine = packets.iter().filter(|parcel| parcel.is_for(member));
             let delivery = member
                 .outbox
-                .deliver(mine.map(|(_, packet, kind)| (packet, *kind)));
+                .deliver(mine.map(|parcel| (&parcel.packet, parcel.kind)));
             sent += delivery.packets;
             bytes += delivery.bytes as u64;
             left |= delivery.taken != Taken::Yes;
