@@ -10,6 +10,7 @@ import urllib.parse
 import urllib.request
 
 WAIT = 180
+GATEWAY = "causeway-gateway"
 
 
 def get(port: str, path: str):
@@ -63,19 +64,31 @@ def look() -> None:
     boards = until("dashboards", lambda: get("GRAFANA_PORT", "/api/search?type=dash-db"))
     uids = {board["uid"] for board in boards}
     assert uids >= {"causeway-overview", "causeway-dialects", "causeway-delivery", "causeway-nats"}, uids
-    until("a whole trace", whole_trace)
+    for worker in ("causeway-voice", "causeway-assistant"):
+        until(f"a whole trace through {worker}", lambda worker=worker: whole_trace(worker))
 
 
-def whole_trace() -> bool:
-    """A command's trace: the gateway's span is the root, and every span hangs on one that is there."""
-    found = get("TRACES_PORT", "/api/traces?service=causeway-gateway&limit=50&lookback=1h")["data"]
+def whole(trace: dict, worker: str) -> bool:
+    """A command's way there: one root, the gateway's; the worker's span hangs on the gateway's; no span hangs on nothing."""
+    spans = {span["spanID"]: span for span in trace["spans"]}
+    service = {key: trace["processes"][span["processID"]]["serviceName"] for key, span in spans.items()}
+    parent = {
+        key: reference["spanID"]
+        for key, span in spans.items()
+        for reference in span.get("references") or []
+        if reference.get("refType") == "CHILD_OF" and reference["traceID"] == trace["traceID"]
+    }
+    roots = [key for key in spans if key not in parent]
+    handed_over = any(service[key] == worker and service.get(above) == GATEWAY for key, above in parent.items())
+    return handed_over and [service[key] for key in roots] == [GATEWAY] and all(above in spans for above in parent.values())
+
+
+def whole_trace(worker: str) -> bool:
+    found = get("TRACES_PORT", f"/api/traces?service={GATEWAY}&limit=200&lookback=1h")["data"]
     for trace in found:
-        spans = {span["spanID"]: span for span in trace["spans"]}
-        parents = [reference["spanID"] for span in spans.values() for reference in span.get("references") or []
-                   if reference.get("refType") == "CHILD_OF" and reference["traceID"] == trace["traceID"]]
-        services = {process["serviceName"] for process in trace["processes"].values()}
-        if len(spans) > 1 and all(parent in spans for parent in parents) and parents:
-            print(f"trace {trace['traceID']}: {len(spans)} spans of {', '.join(sorted(services))}")
+        if whole(trace, worker):
+            names = {process["serviceName"] for process in trace["processes"].values()}
+            print(f"compose-test: trace {trace['traceID']}: {len(trace['spans'])} spans of {', '.join(sorted(names))}")
             return True
     return False
 
