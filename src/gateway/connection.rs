@@ -261,6 +261,7 @@ impl Connection {
                     let bytes = self.intake.read(stream, &self.gateway.receiving, limit);
                     if bytes > 0 {
                         self.heard = clock::now();
+                        self.pace.heard();
                         self.calls.metrics().received_bytes.inc_by(bytes as u64);
                     }
                 }

@@ -2,7 +2,9 @@
 //!
 //! Two documents in one read are lost to such a client. So each goes out alone, at least a millisecond after the last
 //! one, and not before the client has read that one. The latter can be known of clients on this machine; for others the
-//! millisecond has to do. A client that does not read holds nobody up for long, itself included.
+//! millisecond has to do. Whoever is known to have read the last one and has asked again since waits for neither: that
+//! is how those work who send a request when they have the answer to the one before. A client that does not read holds
+//! nobody up for long, itself included.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -24,6 +26,8 @@ pub struct Pace {
     next: Option<Instant>,
     /// When the last document went out whole.
     wrote: Option<Instant>,
+    /// The client has said something since.
+    asked: bool,
 }
 
 impl Pace {
@@ -38,27 +42,42 @@ impl Pace {
         self.next = None;
     }
 
+    /// The client said something.
+    pub fn heard(&mut self) {
+        self.asked = true;
+    }
+
     /// Writes one document, if it is time.
     ///
     /// # Errors
     /// The socket's.
     pub fn write(&mut self, outbox: &Outbox, unread: &Unread, now: Instant) -> io::Result<()> {
-        if outbox.queued() == 0 || self.next.is_some_and(|at| at > now) {
+        let early = self.next.is_some_and(|at| at > now);
+        if outbox.queued() == 0 || early && !self.asked {
             return Ok(());
         }
-        if let Some(wrote) = self.wrote
-            && let waited = now.duration_since(wrote)
-            && waited < PATIENCE
-            && outbox.may_wait()
-            && outbox.stream().and_then(|stream| unread.by_peer(stream)) > Some(0)
-        {
-            self.next = Some(now + (waited / 4).clamp(APART, SELDOM));
-            return Ok(());
+        if let Some(wrote) = self.wrote {
+            match outbox.stream().and_then(|stream| unread.by_peer(stream)) {
+                Some(0) => {}
+                None if early => return Ok(()),
+                None => {}
+                Some(_) => {
+                    let waited = now.duration_since(wrote);
+                    if waited < PATIENCE && outbox.may_wait() {
+                        self.next = Some(now + (waited / 4).clamp(APART, SELDOM));
+                        return Ok(());
+                    }
+                    if early {
+                        return Ok(());
+                    }
+                }
+            }
         }
         // also when nothing is queued behind it: the next answer may come within the millisecond
         let whole = outbox.write_one()?;
         self.next = whole.then(|| now + APART);
         self.wrote = whole.then_some(now);
+        self.asked = false;
         Ok(())
     }
 }
