@@ -149,6 +149,24 @@ fn streams_may_be_glued() {
 }
 
 #[test]
+fn a_hundred_in_one_piece_are_a_hundred() {
+    for dialect in tested().filter(|dialect| dialect.transport() == Transport::Tcp) {
+        for (path, transcript) in transcripts(dialect) {
+            let hundred: Vec<_> = std::iter::repeat_n(transcript.said(), 100).flatten().collect();
+            let mut stage = Stage::open(dialect, &transcript);
+            let each: Vec<_> = hundred.iter().flat_map(|said| stage.feed(said)).collect();
+            let mut stage = Stage::open(dialect, &transcript);
+            let glued = stage.feed(&hundred.concat());
+            // an offence is told once for each piece
+            let steps = |lines: Vec<String>| -> Vec<String> {
+                lines.into_iter().filter(|line| !line.starts_with('!')).collect()
+            };
+            assert_eq!(steps(glued), steps(each), "{} glued a hundred times", path.display());
+        }
+    }
+}
+
+#[test]
 fn noise_never_panics() {
     for &dialect in ALL {
         let seeds: Vec<_> = transcripts(dialect)

@@ -11,6 +11,7 @@ import sys
 import pytest
 import websockets
 from collector import Collector
+from documents import Worker, talk
 from stack import Broker, Gateway, Workers
 from talk import client
 from test_attach import NODE_MODULES, WORKERS, is_listed
@@ -215,6 +216,30 @@ async def test_scripting(gateway, python, collector):
     writer.close()
     spans = is_one_command(await collector.whole(me.trace, 4), me, "scripting", "greeter", "greeter")
     assert spans["work"].said["messaging.message.conversation_id"] == "7"
+
+
+async def test_the_blender_worker(gateway, broker, exported, collector, tmp_path):
+    worker = Worker(broker, tmp_path / "worker", "--allow-code", env={"OTEL_SERVICE_NAME": "blender", **exported})
+    try:
+        async with talk(gateway.port) as one:
+            while (await one.action("ping")).get("success") is not True:
+                await asyncio.sleep(0.1)
+            for code, failed in (("print(1)", False), ("1/0", True)):
+                me = Client()
+                asked = {"action": "execute_code", "params": {"code": code}, "id": "7", "traceparent": me.header}
+                # the worker asks every gateway first whether it is on loopback alone
+                while True:
+                    await one.send(asked)
+                    if (await one.answer()).get("code") != "busy":
+                        break
+                    me = Client()
+                    asked["traceparent"] = me.header
+                spans = is_one_command(await collector.whole(me.trace, 4), me, "scripting", "blender", "blender")
+                assert spans["work"].said["messaging.message.conversation_id"] == "7"
+                assert spans["work"].said.get("error.type") == ("500" if failed else None)
+                assert spans["work"].failed is failed
+    finally:
+        assert worker.stop() == 0, worker.log.read_text()
 
 
 async def test_cad(gateway, collector, space):

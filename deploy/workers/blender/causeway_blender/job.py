@@ -61,6 +61,8 @@ class Job:
         self.stopped = False
         # called once by the thread that ran it, with a Reply
         self.answer = answer
+        # its place in a trace
+        self.work = None
 
     def params(self) -> dict:
         """The command's parameters; the bytes are let go, since code may be large."""

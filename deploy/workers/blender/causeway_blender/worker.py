@@ -16,6 +16,7 @@ from .job import Job
 from .lane import Lane
 from .lease import Lease
 from .service import Service
+from .traces import Traces
 from .wire import Failure, Reply, expired, now
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Worker:
     def __init__(self, options, lane: Lane, description: str, gate=None):
         self.options, self.lane, self.description, self.gate = options, lane, description, gate
         self.state = "not connected"
+        self.traces = Traces(options.service)
         self._jobs: dict[str, tuple[Job, object, float]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Event | None = None
@@ -76,6 +78,8 @@ class Worker:
                 task.cancel()
             await self._bounded(self.connection.flush())
             await self._bounded(self.connection.close())
+            # a collector that does not answer holds up nobody else
+            await self._bounded(asyncio.to_thread(self.traces.stop))
             self.state = "not connected"
 
     async def _connect(self):
@@ -167,6 +171,7 @@ class Worker:
         if not message.reply or expired(headers):
             return
         job = Job(action, headers.get("Nats-Msg-Id") or message.reply, b"", None, headers.get("Gw-Correlation", ""))
+        job.work = self.traces.begin(action, headers, len(message.data))
         loop = self._loop
         job.answer = lambda reply: loop.call_soon_threadsafe(lambda: asyncio.ensure_future(self._finish(job, reply)))
         self._jobs[job.id] = (job, message, time.monotonic())
@@ -199,7 +204,8 @@ class Worker:
             payload, large = reply.body, {}
         # from here on no sign of life may follow
         self._jobs.pop(job.id, None)
-        await self.connection.publish(message.reply, payload, headers={**reply.headers(), **large})
+        await self.connection.publish(message.reply, payload, headers={**reply.headers(), **large, **job.work.carry()})
+        job.work.end(reply.failure)
         if endpoint := self.service.endpoints.get(job.action):
             failure = reply.failure
             endpoint.count(started, f"{failure.code}: {failure.text}" if failure else None)
