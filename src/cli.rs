@@ -228,23 +228,41 @@ fn run<E: Display>(work: impl Future<Output = Result<(), E>>) -> ExitCode {
     }
 }
 
-/// On SIGHUP reads the configuration again and takes over the log filter; everything else needs a restart.
+/// On SIGHUP reads the configuration again, takes over the log filter, and says what else changed: that needs a restart.
 fn follow(logging: log::Level, sources: Sources) {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         return;
     };
+    let running = config::Written::read(&sources);
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            match Config::load(&sources) {
-                Ok(config) => match logging.set(&config.log.level) {
-                    Ok(()) => tracing::info!(
-                        level = config.log.level,
-                        "SIGHUP: log filter set, other changes need a restart"
-                    ),
-                    Err(error) => tracing::warn!(%error, "SIGHUP: nothing changed"),
-                },
-                Err(problems) => tracing::warn!(%problems, "SIGHUP: nothing changed"),
+            let config = match Config::load(&sources) {
+                Ok(config) => config,
+                Err(problems) => {
+                    tracing::warn!(%problems, "SIGHUP: nothing changed");
+                    continue;
+                }
+            };
+            if let Err(error) = logging.set(&config.log.level) {
+                tracing::warn!(%error, "SIGHUP: nothing changed");
+                continue;
+            }
+            let mut stale = running.changed(&config::Written::read(&sources));
+            stale.retain(|key| key != "log.level");
+            let filter = config.log.level.as_str();
+            if stale.is_empty() {
+                tracing::info!(
+                    filter,
+                    "SIGHUP: the log filter is as configured; nothing else changed"
+                );
+            } else {
+                let keys = stale.join(", ");
+                tracing::warn!(
+                    filter,
+                    keys,
+                    "SIGHUP: the log filter is as configured; these keys changed and need a restart"
+                );
             }
         }
     });

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod changes;
+mod collector;
 mod doc;
 mod facts;
 mod layers;
@@ -16,6 +18,7 @@ mod settings;
 mod table;
 mod value;
 
+pub use changes::Written;
 pub use doc::{default_toml, markdown};
 pub use load::Sources;
 pub use problem::{Problem, Problems};
@@ -43,6 +46,8 @@ pub struct Config {
     pub log: Log,
     /// Traces; the exporter itself is set by `OTEL_*`.
     pub trace: Trace,
+    /// Pages beside the gateway.
+    pub links: Links,
     /// What only CAD clients need.
     pub cad: Cad,
     /// Per dialect: legacy port, limits, routes. Keyed by dialect name; every dialect has an entry.
@@ -246,6 +251,17 @@ pub struct Trace {
     pub ratio: f64,
     /// Whether `OTEL_*` names a collector; without one no span is recorded.
     pub export: bool,
+}
+
+/// Pages beside the gateway, as people's browsers reach them.
+#[derive(Clone, Debug, Default)]
+pub struct Links {
+    /// Grafana.
+    pub grafana: Option<String>,
+    /// Prometheus.
+    pub prometheus: Option<String>,
+    /// The trace store; one trace is at `/trace/<id>`, or where `{id}` stands.
+    pub traces: Option<String>,
 }
 
 /// What only CAD clients need.

@@ -48,8 +48,8 @@ environment, above that on the command line:
 | command line | `causeway --set voice.port=9765` |
 
 Durations and sizes carry a unit (`\"25s\"`, `\"1MiB\"`). Unknown keys are refused. `causeway check` tells all problems at
-once, `causeway config default` prints a file with every setting at its default. SIGHUP reads the log filter again;
-everything else needs a restart. Traces leave the process when `OTEL_EXPORTER_OTLP_ENDPOINT` names a collector.
+once, `causeway config default` prints a file with every setting at its default. SIGHUP reads
+`log.level` again and tells which other keys have changed and need a restart. Traces leave the process when `OTEL_EXPORTER_OTLP_ENDPOINT` names a collector.
 
 ";
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use figment::value::{Tag, Value};
 
+use crate::config::collector;
 use crate::config::facts;
 use crate::config::layers::layers;
 use crate::config::nearest::nearest;
@@ -14,7 +15,8 @@ use crate::config::problem::{Problem, Problems};
 use crate::config::settings::Setting;
 use crate::config::table;
 use crate::config::{
-    Bodies, Cad, Commands, Config, DialectSettings, Events, Gateway, Log, Nats, Ops, Slow, Trace, WebSocket,
+    Bodies, Cad, Commands, Config, DialectSettings, Events, Gateway, Links, Log, Nats, Ops, Slow, Trace,
+    WebSocket,
 };
 use crate::dialect;
 use crate::message::Space;
@@ -73,6 +75,9 @@ fn assemble(sources: &Sources) -> (Config, Vec<Problem>) {
         })),
     }
     finish(&mut config, sources);
+    let (export, unreachable) = collector::read(&sources.env);
+    config.trace.export = export;
+    problems.extend(unreachable);
     (config, problems)
 }
 
@@ -98,6 +103,7 @@ fn empty() -> Config {
         nats: Nats::default(),
         log: Log::default(),
         trace: Trace::default(),
+        links: Links::default(),
         cad: Cad::default(),
         dialects: dialect::ALL.iter().map(entry).collect(),
     }
@@ -134,11 +140,6 @@ fn finish(config: &mut Config, sources: &Sources) {
         cad.screenshots.extend(given("PWD").map(PathBuf::from));
         cad.screenshots.push(temporary);
     }
-    let endpoint =
-        given("OTEL_EXPORTER_OTLP_ENDPOINT").or_else(|| given("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"));
-    let off = given("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
-        || given("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
-    config.trace.export = endpoint.is_some() && !off;
 }
 
 struct Reading<'a> {

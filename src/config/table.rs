@@ -6,13 +6,14 @@ use crate::config::value as kind;
 use crate::dialect;
 
 mod dialects;
+mod outside;
 
 /// Every setting, in the order of the documentation.
 pub(super) fn all() -> Vec<Setting> {
     let mut rows = gateway();
     rows.extend(clients());
     rows.extend(bus());
-    rows.extend(telemetry());
+    rows.extend(outside::all());
     for dialect in dialect::ALL.iter().filter(|dialect| !facts::test_only(**dialect)) {
         rows.extend(dialects::common(*dialect));
         if dialect.name() == "cad" {
@@ -346,30 +347,4 @@ fn bus() -> Vec<Setting> {
         ),
     ]);
     rows
-}
-
-fn telemetry() -> Vec<Setting> {
-    vec![
-        row(
-            "log.level",
-            kind::FILTER,
-            r#""info""#,
-            "Log filter such as `info` or `causeway=debug,info`.",
-            |c| &mut c.log.level,
-        ),
-        row(
-            "log.format",
-            kind::FORMAT,
-            r#""auto""#,
-            "Log lines: `text`, `json`, or `auto` for text on a terminal and JSON otherwise.",
-            |c| &mut c.log.format,
-        ),
-        row(
-            "trace.ratio",
-            kind::RATIO,
-            "0.01",
-            "Share of messages that start a trace; a sampled `traceparent` always continues. Spans leave the process only when `OTEL_EXPORTER_OTLP_ENDPOINT` is set.",
-            |c| &mut c.trace.ratio,
-        ),
-    ]
 }

@@ -46,6 +46,12 @@ pub fn status(gateway: &Arc<Gateway>) -> Value {
         "history": gateway.config.events.history,
         "draining": gateway.drain.is_cancelled(),
         "ops_port": gateway.port("ops"),
+        "links": {
+            "grafana": gateway.config.links.grafana,
+            "prometheus": gateway.config.links.prometheus,
+            "traces": gateway.config.links.traces,
+        },
+        "traced": gateway.config.trace.export,
         "doors": doors,
         "services": services,
         "rooms": gateway.lobby.seen(),

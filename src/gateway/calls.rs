@@ -53,8 +53,20 @@ pub struct Calls {
     traceparent: Option<Box<str>>,
     /// Answered, and the client is about to hear it.
     ended: Option<Ended>,
+    /// When the last answer was rendered, until it is written.
+    rendered: Option<Instant>,
+    tally: Tally,
     /// Only for dialects whose sessions look at states and speak in turn with others of their peer.
     among: Option<Box<Among>>,
+}
+
+/// What a client said in its life.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Messages.
+    pub received: u32,
+    /// Of these, commands.
+    pub commands: u32,
 }
 
 /// Where a session stands among others of its space and peer.
@@ -91,6 +103,8 @@ impl Calls {
             pending: HashMap::new(),
             traceparent,
             ended: None,
+            rendered: None,
+            tally: Tally::default(),
             among,
         }
     }
@@ -165,6 +179,7 @@ impl Calls {
                     }
                     Step::Call(command) => {
                         let id = command.id;
+                        self.tally.commands = self.tally.commands.saturating_add(1);
                         if command.service.as_ref() == local::SERVICE {
                             let reply = self.local(&command);
                             session.reply(clock::read(), reply, steps);
@@ -220,6 +235,9 @@ impl Calls {
             std::mem::swap(&mut round, steps);
         }
         self.outbox.flush();
+        if let Some(at) = self.rendered.take() {
+            self.metrics.stage.write.observe(at.elapsed().as_secs_f64());
+        }
         self.heard();
         end
     }

@@ -192,6 +192,7 @@ pub fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) -> impl Future<Outpu
     }
     async move {
         let ending = connection.live().await;
+        let (tally, sent, trace_id) = connection.told();
         let joined = !connection.keys.is_empty();
         if joined {
             gateway.lobby.screens.left(&session_id);
@@ -226,6 +227,10 @@ pub fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) -> impl Future<Outpu
             space = %space,
             peer = %peer,
             code = ending.code(),
+            trace_id,
+            received = tally.received,
+            commands = tally.commands,
+            sent,
             seconds = opened.elapsed().as_secs_f64(),
             "session ended: {ending}"
         );
@@ -314,8 +319,9 @@ impl Connection {
                             self.heard = clock::now();
                         }
                         if self.calls.answered(&reply) {
+                            let since = clock::now();
                             self.session.reply(now, reply, steps);
-                            self.calls.rendered(steps);
+                            self.calls.rendered(since, steps);
                         }
                     }
                     Letter::Traced(id, traceparent) => self.calls.traced(id, &traceparent),

@@ -282,6 +282,12 @@ impl Outbox {
         self.queue.lock().blocked
     }
 
+    /// Packets queued since the beginning, control frames too.
+    #[must_use]
+    pub fn packets(&self) -> u64 {
+        self.queue.lock().packets
+    }
+
     /// Bytes waiting.
     #[must_use]
     pub fn queued(&self) -> usize {

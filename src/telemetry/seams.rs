@@ -1,6 +1,6 @@
 //! What the core counts at its seams, in one word each: a connection, a frame, a command, a delivery.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::message::Nanos;
 use crate::telemetry::clock;
@@ -37,9 +37,9 @@ impl DialectMetrics {
         self.command(outcome).observe(since.elapsed().as_secs_f64());
     }
 
-    /// Events were encoded for everybody.
-    pub fn encoded(&self, started: Instant) {
-        self.stage.encode.observe(started.elapsed().as_secs_f64());
+    /// Events were encoded for everybody, or an answer for the one who asked.
+    pub fn encoded(&self, took: Duration) {
+        self.stage.encode.observe(took.as_secs_f64());
     }
 
     /// Events that entered the system at `times` were written to clients: `sent` messages of `bytes` in all.

@@ -14,7 +14,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 
 use super::job::{Job, PUBLISH, Work, header, is_late};
 use super::large;
@@ -169,8 +168,9 @@ async fn serve(mut endpoint: async_nats::service::endpoint::Endpoint, desk: Desk
         match desk.places.clone().try_acquire_owned() {
             Ok(place) => {
                 let task = desk.jobs.clone();
-                let span = trace::process(desk.worker.name(), &work);
-                task.spawn(perform(desk.clone(), request, work, place).instrument(span));
+                let (name, command) = (desk.worker.name(), work.clone());
+                let performed = perform(desk.clone(), request, work, place);
+                task.spawn(trace::process(name, &command, performed));
             }
             Err(_) => {
                 let text = "the worker has too much to do; try again later or start another instance";

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::TraceContextExt;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use tracing::{Span, error_span, field};
+use tracing::{Instrument, Span, error_span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::job::Work;
@@ -18,8 +18,18 @@ use crate::message::{Class, Fault};
 /// The target of spans for the collector. Their level is the highest, so that no log filter stands in their way.
 const TARGET: &str = "otel";
 
-/// The work on one command: below the request that sent it.
-pub(super) fn process(service: &'static str, work: &Work) -> Span {
+/// Runs the work on one command in its spans: below the request that sent it.
+pub(super) fn process<F: Future>(
+    service: &'static str,
+    work: &Work,
+    performed: F,
+) -> impl Future<Output = F::Output> + use<F> {
+    let (logged, span) = spans(service, work);
+    // both are entered: a log line takes the innermost span that is not the collector's
+    performed.instrument(span).instrument(logged)
+}
+
+fn spans(service: &'static str, work: &Work) -> (Span, Span) {
     let sampled = work
         .traceparent
         .as_deref()
@@ -30,9 +40,11 @@ pub(super) fn process(service: &'static str, work: &Work) -> Span {
         session = work.session,
         trace_id = sampled.and_then(|header| header.get(3..35)),
     );
-    let Some(header) = sampled else { return logged };
+    let Some(header) = sampled else {
+        return (logged, Span::none());
+    };
     let span = error_span!(
-        target: TARGET, parent: &logged, "process",
+        target: TARGET, parent: None, "process",
         otel.name = "process gw.v1.cmd.{space}.{service}.{action}",
         otel.kind = "consumer",
         otel.status_code = field::Empty,
@@ -51,7 +63,7 @@ pub(super) fn process(service: &'static str, work: &Work) -> Span {
     let carried = HashMap::from([("traceparent".to_owned(), header.to_owned())]);
     // without a collector there is nothing that could take a parent
     let _ = span.set_parent(TraceContextPropagator::new().extract(&carried));
-    span
+    (logged, span)
 }
 
 /// A command to another worker, until its final answer.

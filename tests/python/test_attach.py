@@ -10,6 +10,8 @@ import sys
 import urllib.request
 
 import pytest
+from figures import figures
+from stack import Workers
 from talk import client
 
 WORKERS = pathlib.Path(__file__).parents[2] / "deploy" / "workers"
@@ -80,6 +82,44 @@ async def test_a_new_service_answers_a_client(greeter, routed, space):
         ]
         heard = await other.frame()
         assert (heard["type"], heard["data"]) == ("counted", {"to": 2})
+
+
+async def is_counted(gateway, service: str, requests: int):
+    """Returns the gateway's figures when they show what the one instance of a service says it took."""
+    while True:
+        now = await figures(gateway)
+        # one series an instance, by the id the service gave itself
+        if list(now.by("worker", "gw_service_requests_total", service=service).values()) == [requests]:
+            break
+        await asyncio.sleep(0.2)
+    assert now.sum("gw_service_instances", service=service) == 1
+    shown = {name for name, labels in now.series if ("service", service) in labels}
+    assert {"gw_service_errors_total", "gw_service_processing_seconds_total"} <= shown
+    return now
+
+
+async def test_a_new_service_is_on_the_dashboards_without_code(greeter, routed, space):
+    await is_listed(routed, "greeter")
+    async with client(routed.events(space)) as one:
+        for _ in range(3):
+            await one.ask("greet", {"name": "Ada"})
+    await is_counted(routed, "greeter", 3)
+
+
+async def test_a_service_in_rust_is_on_the_dashboards_without_code(own_gateway, broker, space, tmp_path):
+    gateway = own_gateway(GW_VOICE_ROUTES="analyse_text=language")
+    workers = Workers(broker, tmp_path / "log", "language")
+    try:
+        await is_listed(gateway, "language")
+        async with client(gateway.events(space)) as one:
+            for _ in range(3):
+                assert (await one.ask("analyse_text", {"text": "a fine day"}))["type"] == "command_result"
+            assert (await one.ask("analyse_text", {}))["type"] == "error"
+        now = await is_counted(gateway, "language", 4)
+        assert now.sum("gw_service_errors_total", service="language") == 1
+        assert now.sum("gw_service_processing_seconds_total", service="language") > 0
+    finally:
+        workers.stop()
 
 
 async def test_a_client_that_leaves_stops_the_work(greeter, routed, broker, space):

@@ -1,9 +1,12 @@
 //! The traces of what one client says: which messages have one, and when their spans begin and end.
 
+use std::time::Instant;
+
 use crate::dialect::Step;
 use crate::dialect::view::Merge;
-use crate::gateway::calls::Calls;
+use crate::gateway::calls::{Calls, Tally};
 use crate::message::{CallId, Class, Command, Fault};
+use crate::telemetry::clock;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::trace::{AppendSpan, CommandSpan};
 
@@ -32,6 +35,23 @@ impl Ended {
 }
 
 impl Calls {
+    /// A message came.
+    pub fn received(&mut self) {
+        self.tally.received = self.tally.received.saturating_add(1);
+    }
+
+    /// What the client said so far.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// The id of the trace that the whole connection belongs to.
+    #[must_use]
+    pub fn trace_id(&self) -> Option<String> {
+        Some(self.traceparent.as_ref()?.get(3..35)?.to_owned())
+    }
+
     /// The span of a command, where it is traced: as the message says, else as the handshake said, else by chance.
     pub(super) fn span(&self, command: &Command) -> Option<CommandSpan> {
         let said = command.traceparent.as_deref().or(self.traceparent.as_deref());
@@ -70,10 +90,14 @@ impl Calls {
         }
     }
 
-    /// An answer was rendered into `steps`; one that says nothing is heard at once.
-    pub fn rendered(&mut self, steps: &[Step]) {
+    /// An answer was rendered into `steps`, which began at `since`; one that says nothing is heard at once.
+    pub fn rendered(&mut self, since: Instant, steps: &[Step]) {
+        let now = clock::now();
+        self.metrics.encoded(now - since);
         if steps.is_empty() {
             self.heard();
+        } else {
+            self.rendered = Some(now);
         }
     }
 

@@ -85,6 +85,7 @@ impl Connection {
                 let started = clock::now();
                 let received = self.session.receive(now, frame, steps);
                 metrics.frame_in(started);
+                self.calls.received();
                 if let Err(offence) = received {
                     metrics.offence(offence.code);
                     if let crate::dialect::Fate::Close(close) = offence.fate {

@@ -2,12 +2,18 @@
 
 use super::{Connection, Ending};
 use crate::dialect::Step;
+use crate::gateway::calls::Tally;
 use crate::gateway::closing;
 use crate::gateway::outbox::Letter;
 use crate::message::Close;
 use crate::telemetry::clock;
 
 impl Connection {
+    /// What the last log line says of it: what came, what was queued, and its trace.
+    pub(super) fn told(&self) -> (Tally, u64, Option<String>) {
+        (self.calls.tally(), self.outbox.packets(), self.calls.trace_id())
+    }
+
     /// Ends the connection and closes the books of what still waited for its client.
     pub(super) async fn end(self, ending: &Ending) {
         let (outbox, metrics) = (self.outbox.clone(), self.calls.metrics());

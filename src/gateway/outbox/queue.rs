@@ -41,6 +41,8 @@ pub(super) struct Queue {
     pub(super) conflated: u64,
     /// Packets that were still here when the connection ended.
     pub(super) lost: u64,
+    /// Packets ever queued.
+    pub(super) packets: u64,
     pub(super) letters: VecDeque<Letter>,
     pub(super) closing: Option<Close>,
     pub(super) gone: bool,
@@ -49,6 +51,7 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn append(&mut self, packet: &Packet, kind: Kind) {
         self.bytes += packet.len();
+        self.packets += 1;
         let more = !packet.body.is_empty();
         self.items.push_back(Item {
             bytes: packet.head.clone(),

@@ -152,8 +152,8 @@ impl Room {
         if stated {
             self.show();
         }
-        self.metrics.encoded(started);
         let began = clock::now();
+        self.metrics.encoded(began - started);
         let (sent, bytes) = self.write(&packets);
         self.metrics.stage.write.observe(began.elapsed().as_secs_f64());
         self.metrics.delivered(&times, sent, bytes);

@@ -64,7 +64,7 @@ pub struct Stages {
     pub encode: Histogram,
     /// A client that took no byte, until it had taken all that waited.
     pub queue: Histogram,
-    /// One batch of events written to everybody in a room.
+    /// One batch of events written to everybody in a room, or an answer to the one who asked.
     pub write: Histogram,
 }
 

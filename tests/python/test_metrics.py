@@ -1,0 +1,207 @@
+"""Whether the figures are true: totals against what clients counted, under load, while NATS dies, with hostile names."""
+
+import asyncio
+import collections
+import contextlib
+import itertools
+import json
+import time
+
+import websockets
+from figures import figures
+from stack import Broker, free_port
+from talk import bus, client, numbers
+
+VOICE = {"dialect": "voice"}
+DURATION = "gw_command_duration_seconds_count"
+STAGE = "gw_stage_duration_seconds_count"
+
+
+class Crowd:
+    """Clients that ask without end and count every final answer."""
+
+    def __init__(self):
+        self.done = self.sent = 0
+        self.failed = collections.Counter()
+        self.ending = False
+        self.ids = itertools.count()
+
+    async def ask(self, url: str) -> None:
+        async with client(url) as one:
+            while not self.ending:
+                me = str(next(self.ids))
+                self.sent += 1
+                await one.send({"type": "work", "data": {}, "id": me})
+                answer = await one.frame()
+                while answer["type"] == "command_progress":
+                    answer = await one.frame()
+                assert answer["id"] == me, "one final answer each, and none twice"
+                if answer["type"] == "error":
+                    self.failed[answer["data"]["code"]] += 1
+                    await asyncio.sleep(0.01)
+                else:
+                    self.done += 1
+
+    async def until(self, asking, condition) -> None:
+        """Waits for a condition; a client that fails fails the test at once."""
+        while not condition():
+            ended = [task for task in asking if task.done()]
+            for task in ended:
+                task.result()
+            await asyncio.sleep(0.02)
+
+
+async def test_totals_are_what_clients_counted_while_nats_dies(own_gateway, space, tmp_path):
+    arguments = ("-js", "-sd", str(tmp_path / "store"), "-p", str(free_port()))
+    broker = Broker(tmp_path / "bus", *arguments)
+    gateway = own_gateway(on=broker, GW_VOICE_ROUTES="work=voice", GW_COMMANDS_DEADLINE="5s")
+
+    async def answer(_command, reply):
+        await reply(status="progress")
+        await reply({"ok": True})
+
+    crowd = Crowd()
+    async with bus(broker) as worker, worker.worker(space, answer):
+        asking = [asyncio.create_task(crowd.ask(gateway.events(space))) for _ in range(4)]
+        await crowd.until(asking, lambda: crowd.done >= 200)
+        broker.process.kill()
+        broker.process.wait()
+        await crowd.until(asking, lambda: crowd.failed["bus_down"] >= 20)
+        broker = Broker(tmp_path / "again", *arguments)
+        before = crowd.done
+        await crowd.until(asking, lambda: crowd.done >= before + 200)
+        crowd.ending = True
+        await asyncio.gather(*asking)
+        now = await figures(gateway)
+    try:
+        asked = {key: float(value) for key, value in (crowd.failed | {"done": crowd.done}).items() if value}
+        assert now.by("outcome", DURATION, **VOICE) == asked
+        assert sum(asked.values()) == crowd.sent
+        assert now.sum("gw_commands_in_flight", **VOICE) == 0
+        # every message was one command, read and decoded
+        assert now.sum("gw_messages_received_total", **VOICE) == now.sum(STAGE, stage="decode", **VOICE) == crowd.sent
+        # what came back over the bus: results, and the broker's word that nobody serves
+        over = crowd.done + crowd.failed["no_worker"] + crowd.failed["unknown_action"]
+        assert now.sum(STAGE, stage="bus", **VOICE) == over
+        # each histogram's last bucket is its count
+        assert now.sum("gw_command_duration_seconds_bucket", le="+Inf", **VOICE) == crowd.sent
+        assert now.sum("gw_nats_reconnects_total") >= 1 and now.sum("gw_nats_connected") == 1
+    finally:
+        gateway.stop()
+        broker.stop()
+
+
+async def test_every_stage_of_a_command_is_counted_once(own_gateway, broker, space):
+    gateway = own_gateway(GW_VOICE_ROUTES="work=voice")
+
+    async def answer(command, reply):
+        headers = {"Gw-Time": str(time.time_ns())}
+        await worker.connection.publish(command.reply, b'{"ok":true}', headers=headers)
+
+    async with bus(broker) as worker, worker.worker(space, answer), client(gateway.events(space)) as one:
+        before = await figures(gateway)
+        for _ in range(50):
+            assert (await one.ask("work"))["type"] == "command_result"
+        now = await figures(gateway)
+    counted = {
+        stage: now.sum(STAGE, stage=stage, **VOICE) - before.sum(STAGE, stage=stage, **VOICE)
+        for stage in ("decode", "bus", "worker", "encode", "write")
+    }
+    assert counted == dict.fromkeys(counted, 50)
+    whole = now.sum("gw_command_duration_seconds_sum", outcome="done", **VOICE)
+    parts = now.sum("gw_stage_duration_seconds_sum", stage="bus", **VOICE)
+    assert 0 < now.sum("gw_stage_duration_seconds_sum", stage="worker", **VOICE) <= parts <= whole
+
+
+async def test_delivered_and_dropped_are_what_was_published(own_gateway, broker, space):
+    count, padding = 3000, "x" * 4000
+    gateway = own_gateway(GW_SLOW_POLICY="drop-oldest", GW_SLOW_QUEUE_BYTES="256KiB", GW_SLOW_WRITE_TIMEOUT="10m")
+    slow = websockets.connect(gateway.events(space), max_queue=1, ping_interval=None)
+    async with bus(broker) as publisher, client(gateway.events(space)) as healthy, slow as one:
+        greeting = json.loads(await one.recv())
+        assert greeting["type"] == "connection_status"
+        before = await figures(gateway)
+
+        heard = []
+        while len(heard) < count:
+            for number in range(len(heard), len(heard) + 20):
+                await publisher.event(space, number, padding=padding)
+            # no faster than the neighbour reads, so that it alone is never slow
+            heard += await healthy.frames(20)
+        assert numbers(heard) == list(range(count))
+        # now it reads: what it was not given, it is told of
+        got, frames, missed = [], 0, 0
+        while len(got) + missed < count:
+            frame = json.loads(await one.recv())
+            frames += 1
+            if frame["type"] == "connection_status" and frame["data"]["status"] == "gap":
+                missed += frame["data"]["missed"]
+            elif frame["type"] == "tick":
+                got.append(frame["data"]["n"])
+        now = await figures(gateway)
+
+    def grown(name, **labels):
+        return now.sum(name, **VOICE, **labels) - before.sum(name, **VOICE, **labels)
+
+    assert got == sorted(set(got)) and missed > 0
+    assert grown("gw_messages_dropped_total", reason="slow") == missed
+    assert len(heard) + len(got) + missed == 2 * count
+    # taken into queues: what the two were given, the notices of gaps, and what was then dropped
+    assert grown("gw_messages_sent_total") == len(heard) + frames + missed
+    assert now.sum(STAGE, stage="queue", **VOICE) >= 1
+    assert grown("gw_delivery_lag_seconds_count") == count
+
+
+def hostile():
+    """Names as an enemy of label values would choose them."""
+    for number in itertools.count():
+        yield f'evil{number}"}} 1\n{{x="{number}", \\ é\u202e\x00'
+
+
+async def test_ten_thousand_hostile_names_add_no_label_value(gateway, broker, space):
+    names, batch = hostile(), 250
+    before = await figures(gateway)
+
+    async def flood(url, count, frame, wanted=lambda _: True):
+        """Sends in batches and hears an answer to each."""
+        async with websockets.connect(url, max_size=None) as socket:
+            for _ in range(count // batch):
+                for _ in range(batch):
+                    await socket.send(json.dumps(frame(next(names))))
+                heard = 0
+                while heard < batch:
+                    heard += wanted(json.loads(await socket.recv()))
+
+    port = gateway.port
+    error = lambda frame: frame["type"] == "error"  # noqa: E731
+    await flood(gateway.events(space), 4000, lambda name: {"type": name, "data": {}, "id": name[:60]}, error)
+    # those that are routed reach the bus: as an action that nobody serves
+    await flood(gateway.events(space), 1000, lambda name: {"type": f"stt_{name}", "data": {}}, error)
+    await flood(f"ws://127.0.0.1:{port}/ws/{space}", 2000, lambda name: {"method": name, "params": {}}, error)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for _ in range(1000 // batch):
+        for _ in range(batch):
+            writer.write(json.dumps({"type": next(names), "params": {}}).encode())
+        answers, text = 0, ""
+        while answers < batch:
+            text += (await reader.read(65536)).decode()
+            with contextlib.suppress(ValueError):
+                while text:
+                    _, end = json.JSONDecoder().raw_decode(text)
+                    text, answers = text[end:].lstrip(), answers + 1
+    writer.close()
+    # topics, from anybody who can publish
+    async with bus(broker) as publisher, client(gateway.events(space)) as one:
+        for number in range(2000):
+            await publisher.event(space, number, topic=f"evil{number}=0A=22")
+            if number % batch == batch - 1:
+                await one.frames(batch)
+    now = await figures(gateway)
+    new = {key for key in now.series if key not in before.series}
+    # codes of mistakes are constants of the program, shown when they first happen
+    grown = {(name, dict(labels).get("code")) for name, labels in new}
+    # services come and go by themselves, and their names have a bound of their own
+    grown = {(name, code) for name, code in grown if not name.startswith("gw_service_")}
+    assert {name for name, _ in grown} <= {"gw_offences_total"}
+    assert all(code.replace("_", "").isalpha() for _, code in grown), grown
+    assert not [key for key in now.series if "evil" in str(key)]
