@@ -87,6 +87,8 @@ struct Connection {
     listens: Vec<&'static dyn Dialect>,
     /// Rooms joined.
     keys: Vec<Key>,
+    /// While they are being entered: until when what the client says waits for that.
+    entry: Option<Instant>,
     /// While the client polls.
     poller: Option<Box<Poller>>,
     /// While its client performs a service.
@@ -178,6 +180,7 @@ pub fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) -> impl Future<Outpu
         since,
         listens,
         keys: Vec::new(),
+        entry: None,
         poller,
         bridge: None,
         once: None,
@@ -252,8 +255,10 @@ impl Connection {
             if due < sleep.deadline().into_std() || sleep.is_elapsed() {
                 sleep.as_mut().reset(due.into());
             }
-            let reading =
-                !self.intake.is_over() && self.calls.len() < self.gateway.config.commands.per_connection;
+            let held = self.intake.has_more() && self.waits();
+            let reading = !held
+                && !self.intake.is_over()
+                && self.calls.len() < self.gateway.config.commands.per_connection;
             let outbox = self.outbox.clone();
             let since = outbox.blocked();
             let blocked = since.is_some();
@@ -308,6 +313,13 @@ impl Connection {
     async fn work(&mut self, steps: &mut Vec<Step>) -> Option<Ending> {
         let limit = self.gateway.config.commands.per_connection;
         loop {
+            if !self.listens.is_empty()
+                && self.session.joined()
+                && self.may_join()
+                && let Some(ending) = Box::pin(self.join()).await
+            {
+                return Some(ending);
+            }
             let mut idle = true;
             if let Some(letter) = self.outbox.letter() {
                 idle = false;
@@ -327,7 +339,8 @@ impl Connection {
                     Letter::Traced(id, traceparent) => self.calls.traced(id, &traceparent),
                     Letter::Notice(notice) => self.session.notice(now, &notice, steps),
                 }
-            } else if self.calls.len() < limit
+            } else if !self.waits()
+                && self.calls.len() < limit
                 && let Some(item) = self.intake.pop()
             {
                 idle = false;
@@ -352,13 +365,6 @@ impl Connection {
                 } else {
                     Ending::Closed(close)
                 });
-            }
-            if !self.listens.is_empty()
-                && self.session.joined()
-                && self.may_join()
-                && let Some(ending) = Box::pin(self.join()).await
-            {
-                return Some(ending);
             }
             if idle && !self.serve_poll() {
                 break;

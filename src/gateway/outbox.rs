@@ -295,6 +295,31 @@ impl Outbox {
         queue.bytes - queue.written
     }
 
+    /// The client was sent to so many rooms.
+    pub fn entering(&self, rooms: u8) {
+        self.queue.lock().entering = rooms;
+    }
+
+    /// A room has given the client what it is owed.
+    pub fn entered(&self) {
+        let mut queue = self.queue.lock();
+        queue.entering = queue.entering.saturating_sub(1);
+        if queue.entering == 0 {
+            self.kick.notify_one();
+        }
+    }
+
+    /// Whether the client is on its way into a room.
+    #[must_use]
+    pub fn is_entering(&self) -> bool {
+        self.queue.lock().entering > 0
+    }
+
+    /// Has the connection look around.
+    pub fn kick(&self) {
+        self.kick.notify_one();
+    }
+
     /// Leaves a letter for the connection.
     pub fn post(&self, letter: Letter) {
         let mut queue = self.queue.lock();

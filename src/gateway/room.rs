@@ -180,6 +180,8 @@ impl Room {
                     if changed.is_err() {
                         return;
                     }
+                    // who waits for the room may say what it has to say: it is told that the bus is away
+                    self.waiting.iter().for_each(|joining| joining.outbox.kick());
                 }
                 () = tokio::time::sleep_until(retry), if !whole && up => {}
                 _ = check.tick() => {
@@ -272,7 +274,10 @@ impl Room {
     async fn obey(&mut self, order: Order, ready: bool) -> bool {
         match order {
             Order::Join(joining) if ready => return self.enter(joining).await,
-            Order::Join(joining) => self.waiting.push(*joining),
+            Order::Join(joining) => {
+                joining.outbox.kick();
+                self.waiting.push(*joining);
+            }
             Order::Leave(id) => {
                 self.members.retain(|member| member.id != id);
                 self.waiting.retain(|joining| joining.id != id);

@@ -55,7 +55,7 @@ class Peer:
         return struct.unpack(">H", payload[:2])[0]
 
 
-async def _open(port: int, path: str, changes: dict):
+async def _open(port: int, path: str, changes: dict, early: bytes = b""):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     headers = {
         "Host": f"127.0.0.1:{port}",
@@ -69,7 +69,7 @@ async def _open(port: int, path: str, changes: dict):
         if values is None:
             continue
         lines += [f"{name}: {value}" for value in ([values] if isinstance(values, str) else values)]
-    writer.write("\r\n".join([*lines, "", ""]).encode())
+    writer.write("\r\n".join([*lines, "", ""]).encode() + early)
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
     return reader, writer, head
 
@@ -82,8 +82,9 @@ async def handshake(port: int, path: str, changes: dict) -> str:
 
 
 @contextlib.asynccontextmanager
-async def upgraded(port: int, path: str):
-    reader, writer, head = await _open(port, path, {})
+async def upgraded(port: int, path: str, early: bytes = b""):
+    """A connection that said `early` in one piece with its handshake."""
+    reader, writer, head = await _open(port, path, {}, early)
     assert head.startswith("HTTP/1.1 101"), head
     assert "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head, head
     try:

@@ -82,6 +82,13 @@ class Bus:
         headers = {"Nats-Msg-Id": next(self.ids), "Gw-Time": str(time.time_ns())}
         await self.connection.publish(f"gw.v1.evt.{space}.voice.{topic}", body, headers=headers)
 
+    async def stored(self, space: str) -> None:
+        """Returns when the stream has what this client published before: it takes messages in their order.
+
+        What is asked for here is kept under a name of the assistant's, so that no client of the space is told of it.
+        """
+        await self.connection.jetstream().publish(f"gw.v1.evt.{space}.assistant.mark", b"{}")
+
     @contextlib.asynccontextmanager
     async def worker(self, space: str, answer):
         """Serves `voice` in one space; `answer(command, reply)` decides. Yields the commands heard."""

@@ -1,5 +1,7 @@
 //! What a connection makes of what came in: frames for the session, pings, goodbyes; and the rooms it enters.
 
+use std::time::Duration;
+
 use super::{Connection, Ending};
 use crate::dialect::Step;
 use crate::gateway::bridge::Bridge;
@@ -11,6 +13,9 @@ use crate::gateway::room::{Joining, Order};
 use crate::message::Close;
 use crate::telemetry::clock;
 use crate::wire::frame::{self, Packet};
+
+/// How long what a client says waits for the rooms it enters; a stream that cannot be read must not silence it.
+const ENTRY: Duration = Duration::from_secs(5);
 
 impl Connection {
     /// A client that performs a service joins when it is the one that does.
@@ -29,6 +34,20 @@ impl Connection {
         bridge.is_ready()
     }
 
+    /// Whether what the client says waits until it is in its rooms: what follows from it must not come to it as the
+    /// past. While the bus is away nothing waits, so that it is told so at once.
+    pub(super) fn waits(&mut self) -> bool {
+        let Some(until) = self.entry else {
+            return false;
+        };
+        let waits =
+            self.outbox.is_entering() && clock::now() < until && self.gateway.bus.link().borrow().is_up();
+        if !waits {
+            self.entry = None;
+        }
+        waits
+    }
+
     /// Enters the rooms, once the session wants events.
     pub(super) async fn join(&mut self) -> Option<Ending> {
         if self.dialect.looks() {
@@ -45,7 +64,10 @@ impl Connection {
             let screens = &self.gateway.lobby.screens;
             screens.came(&self.ulid, &self.space, &self.outbox);
         }
-        for room in std::mem::take(&mut self.listens) {
+        let rooms = std::mem::take(&mut self.listens);
+        self.outbox.entering(u8::try_from(rooms.len()).unwrap_or(u8::MAX));
+        self.entry = Some(clock::now() + ENTRY);
+        for room in rooms {
             let key = Key {
                 space: self.space.clone(),
                 dialect: room,

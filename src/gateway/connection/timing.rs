@@ -27,6 +27,7 @@ impl Connection {
         let polling = self.poller.as_ref().and_then(|poller| poller.polling.deadline());
         sooner(polling.map(clock::at));
         sooner(self.leave_at);
+        sooner(self.entry);
         sooner(self.probe.due());
         sooner(self.pace.due().filter(|_| self.outbox.queued() > 0));
         // a moment that has passed is looked at now and then set anew

@@ -46,6 +46,8 @@ pub(super) struct Queue {
     pub(super) letters: VecDeque<Letter>,
     pub(super) closing: Option<Close>,
     pub(super) gone: bool,
+    /// Rooms the client was sent to and is not in yet.
+    pub(super) entering: u8,
 }
 
 impl Queue {

@@ -87,6 +87,7 @@ impl Room {
             }
         }
         joining.outbox.flush();
+        joining.outbox.entered();
         let known = self.ears.iter().position(|known| *known == ear);
         let at = known.unwrap_or_else(|| {
             self.ears.push(ear);
