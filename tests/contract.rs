@@ -8,9 +8,10 @@ use causeway::bus::contract::headers::{self, CommandHead, FactHead};
 use causeway::bus::contract::{self, Place, Tail, streams};
 use causeway::config;
 use causeway::message::{Answer, Body, Class, Code, Fault};
-use proptest::prelude::*;
 use serde_json::json;
 
+#[path = "contract/names.rs"]
+mod names;
 #[path = "contract/page.rs"]
 mod page;
 
@@ -109,36 +110,6 @@ fn subjects_are_read_back() {
     assert_eq!(parts, Some(("main".into(), "a b".into(), String::new())));
     assert_eq!(contract::command_parts("gw.v1.cmd.main.a"), None);
     assert_eq!(contract::command_parts("gw.v1.cmd.main.a.b.c"), None);
-}
-
-proptest! {
-    #[test]
-    fn a_token_is_safe_and_means_one_name(text in any::<String>()) {
-        let token = contract::token(&text);
-        prop_assert!(!token.is_empty());
-        let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"_-=".contains(&byte);
-        prop_assert!(token.bytes().all(safe), "{token}");
-        let back = contract::untoken(&token);
-        prop_assert_eq!(back.as_deref(), Some(text.as_str()));
-    }
-
-    #[test]
-    fn different_names_never_meet(one in "[=2E. a]{0,4}", two in "[=2E. a]{0,4}") {
-        prop_assert_eq!(one == two, contract::token(&one) == contract::token(&two));
-    }
-
-    #[test]
-    fn reading_any_token_never_panics(token in any::<String>()) {
-        let _ = contract::untoken(&token);
-        let _ = contract::place(&token);
-    }
-
-    #[test]
-    fn a_header_value_is_one_line_of_ascii(text in any::<String>()) {
-        let value = headers::value(&text);
-        prop_assert!(value.len() <= 512);
-        prop_assert!(value.bytes().all(|byte| (0x20..0x7f).contains(&byte)));
-    }
 }
 
 #[test]

@@ -31,7 +31,7 @@ impl Bus {
     /// `from` is `<dialect>/<session>`, `now` the time the command entered the system.
     ///
     /// # Errors
-    /// When nothing was sent: `bus_down`, `invalid`, `too_large`. Then `replies` hears nothing.
+    /// When nothing was sent: `bus_down`, `invalid`, `too_large`, `unknown_action`. Then `replies` hears nothing.
     pub async fn call(
         &self,
         from: &str,
@@ -43,6 +43,11 @@ impl Bus {
         let core = &self.core;
         if !core.is_up() {
             return Err(down());
+        }
+        if command.action == contract::CANCEL {
+            // heard by all workers of the service, whosever command it names
+            let text = "a client does not send `cancel`; the gateway does when nobody waits any more";
+            return Err(Fault::new(Code::UnknownAction, text));
         }
         let subject = contract::command(space.as_str(), &command.service, &command.action)?;
         let (payload, reference) = core.outgoing(Class::Event, &command.body).await?;

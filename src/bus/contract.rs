@@ -14,6 +14,8 @@ pub const SUBJECT_BYTES: usize = 255;
 pub const SUBJECT_TOKENS: usize = 16;
 /// First tokens of everything between gateways.
 pub const SYS: &str = "gw.v1.sys.";
+/// The action that withdraws a command; no client's word.
+pub const CANCEL: &str = "cancel";
 /// Reserved for the headers when a body is measured against the broker's payload limit.
 pub const HEADER_ROOM: usize = 4096;
 
@@ -134,7 +136,7 @@ pub fn command(space: &str, service: &str, action: &str) -> Result<String, Fault
 /// # Errors
 /// `invalid` when the names are too long.
 pub fn cancel(space: &str, service: &str) -> Result<String, Fault> {
-    command(space, service, "cancel")
+    command(space, service, CANCEL)
 }
 
 /// `gw.v1.evt.…` or `gw.v1.state.…` of one topic.

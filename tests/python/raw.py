@@ -20,10 +20,10 @@ def frame(opcode: int, payload: bytes, fin: bool = True, rsv: int = 0) -> bytes:
 
 
 class Peer:
-    """A connection after its handshake."""
+    """A connection after its handshake, and the head of the answer to that."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
-        self.reader, self.writer = reader, writer
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str):
+        self.reader, self.writer, self.head = reader, writer, head
 
     async def send(self, data: bytes) -> None:
         # the other end may close before it has read everything
@@ -55,6 +55,10 @@ class Peer:
         return struct.unpack(">H", payload[:2])[0]
 
 
+async def _head(reader: asyncio.StreamReader) -> str:
+    return (await reader.readuntil(b"\r\n\r\n")).decode()
+
+
 async def _open(port: int, path: str, changes: dict, early: bytes = b""):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     headers = {
@@ -70,8 +74,7 @@ async def _open(port: int, path: str, changes: dict, early: bytes = b""):
             continue
         lines += [f"{name}: {value}" for value in ([values] if isinstance(values, str) else values)]
     writer.write("\r\n".join([*lines, "", ""]).encode() + early)
-    head = (await reader.readuntil(b"\r\n\r\n")).decode()
-    return reader, writer, head
+    return reader, writer, await _head(reader)
 
 
 async def handshake(port: int, path: str, changes: dict) -> str:
@@ -81,13 +84,26 @@ async def handshake(port: int, path: str, changes: dict) -> str:
     return head
 
 
+async def said(port: int, request: bytes) -> str:
+    """The head of the answer to any bytes; empty when the connection ends without one."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(request)
+        await writer.drain()
+        return await _head(reader)
+    except (ConnectionError, asyncio.IncompleteReadError):
+        return ""
+    finally:
+        writer.close()
+
+
 @contextlib.asynccontextmanager
-async def upgraded(port: int, path: str, early: bytes = b""):
+async def upgraded(port: int, path: str, early: bytes = b"", changes: dict | None = None):
     """A connection that said `early` in one piece with its handshake."""
-    reader, writer, head = await _open(port, path, {}, early)
+    reader, writer, head = await _open(port, path, changes or {}, early)
     assert head.startswith("HTTP/1.1 101"), head
     assert "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head, head
     try:
-        yield Peer(reader, writer)
+        yield Peer(reader, writer, head)
     finally:
         writer.close()

@@ -59,14 +59,14 @@ async def test_what_follows_from_a_first_command_comes_after_the_greeting(broker
 
 
 async def test_commands_before_the_greeting_keep_their_order(broker, gateway, space):
+    async def answer(command, reply):
+        await reply(json.loads(command.data))
+
+    said = [json.dumps({"type": "demo_flow", "data": {"n": number}}).encode() for number in range(40)]
+    early = b"".join(raw.frame(1, one) for one in said)
     async with bus(broker) as worker:
-
-        async def answer(command, reply):
-            await reply(json.loads(command.data))
-
         async with worker.worker(space, answer):
-            said = [json.dumps({"type": "demo_flow", "data": {"n": number}}).encode() for number in range(40)]
-            async with raw.upgraded(gateway.port, f"/events/{space}", b"".join(raw.frame(1, one) for one in said)) as peer:
+            async with raw.upgraded(gateway.port, f"/events/{space}", early) as peer:
                 before, _ = await greeting(peer)
                 assert before == []
                 answers = [json.loads((await peer.frame())[1]) for _ in said]

@@ -1,4 +1,19 @@
-"""Hostile and careless input: its exact answer or close code, and a neighbour who does not notice."""
+"""Hostile and careless input: its exact answer or close code, and a neighbour who does not notice.
+
+| input | test |
+|---|---|
+| a voice message that is none: no JSON, no type, no object, unknown type, binary, wrong UTF-8 | `…a_bad_message_is_answered…` |
+| a binary message that holds JSON | `…binary_json_counts_as_text` |
+| a message above the limit | `…above_one_mebibyte_is_closed_1009` |
+| JSON without an end to its nesting | `…nesting_without_end…` |
+| a client that does not read | `test_slow.py` |
+| lengths with the top bit or of 2^63-1, endless fragments, reserved bits, short, bad and not UTF-8 close frames, unmasked frames, pings of 126 bytes | `…a_broken_frame_is_closed_with_its_code` |
+| compression: never agreed to, however often it is offered, so nothing can be inflated | `…nothing_is_inflated` |
+| handshakes: key, version, `Origin`, `Host`, forwarding headers, extensions | `…a_handshake_gets_its_status` |
+| heads too large or broken | `…a_head_that_is_no_head…` |
+| forged forwarding headers | `…a_forged_address_is_not_believed` |
+| names that become subjects, header injection | `test_names.py` |
+"""
 
 import contextlib
 import json
@@ -8,23 +23,8 @@ import struct
 import pytest
 import raw
 import websockets
-from talk import bus, client, numbers
-
-
-@contextlib.asynccontextmanager
-async def neighbour(broker, gateway, space):
-    """A client of the same space that hears and asks as ever, before and after."""
-
-    async def answer(_command, reply):
-        await reply({"fine": True})
-
-    async with client(gateway.events(space)) as one, bus(broker) as publisher:
-        yield one
-        async with publisher.worker(space, answer):
-            assert (await one.ask("get_system_info"))["data"] == {"fine": True}
-        await publisher.event(space, 99)
-        assert numbers([await one.frame()]) == [99]
-
+from neighbour import answered, answered_raw, neighbour
+from talk import client, eventually
 
 # what is sent, the error's code, its message
 ROWS = [
@@ -32,6 +32,9 @@ ROWS = [
     ("hello", "invalid", "not JSON: expected value at line 1 column 1"),
     ("", "invalid", "not JSON: EOF while parsing a value at line 1 column 0"),
     ('{"type":"stt_stop"} x', "invalid", "not JSON: trailing characters at line 1 column 21"),
+    ('{"type":"stt_stop"}{"type":"stt_stop"}', "invalid", "not JSON: trailing characters at line 1 column 20"),
+    ('{"type":"fly","data":NaN}', "invalid", "not JSON: expected value at line 1 column 22"),
+    ('\ufeff{"type":"fly"}', "invalid", "not JSON: expected value at line 1 column 1"),
     ('{"data":{}}', "invalid", 'the message has no "type"'),
     ('["type"]', "invalid", 'a message is a JSON object with a "type"'),
     ("42", "invalid", 'a message is a JSON object with a "type"'),
@@ -39,6 +42,8 @@ ROWS = [
     ('"type"', "invalid", 'a message is a JSON object with a "type"'),
     ('{"type":7}', "invalid", '"type" must be text'),
     ('{"type":{}}', "invalid", '"type" must be text'),
+    ('{"type":null}', "invalid", 'the message has no "type"'),
+    ('{"type":"\\ud800"}', "invalid", '"type" must be text'),
     ('{"type":""}', "invalid", '"type" is empty'),
     ('{"type":"%s"}' % ("x" * 129), "invalid", '"type" is longer than 128 bytes'),
     ('{"type":"fly"}', "unknown_action", 'no service is routed for the type "fly"'),
@@ -52,7 +57,7 @@ async def test_a_bad_message_is_answered_and_the_connection_stays(broker, gatewa
     async with neighbour(broker, gateway, space), client(gateway.events(space)) as one:
         for _ in range(2):
             await one.send(sent)
-            answer = await one.frame()
+            answer = await answered(one)
             timestamp = answer.pop("timestamp")
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", timestamp)
             assert answer == {"type": "error", "data": {"message": message, "code": code}}
@@ -61,14 +66,15 @@ async def test_a_bad_message_is_answered_and_the_connection_stays(broker, gatewa
 async def test_nesting_without_end_is_an_error_not_an_end(broker, gateway, space):
     async with neighbour(broker, gateway, space), client(gateway.events(space)) as one:
         await one.send('{"type":"get_system_info","data":' + "[" * 200_000 + "]" * 200_000 + "}")
-        assert (await one.frame())["type"] == "error"
-        assert (await one.ask("fly"))["data"]["code"] == "unknown_action"
+        assert (await answered(one))["type"] == "error"
+        await one.send({"type": "fly"})
+        assert (await answered(one))["data"]["code"] == "unknown_action"
 
 
 async def test_binary_json_counts_as_text(broker, gateway, space):
     async with neighbour(broker, gateway, space), client(gateway.events(space)) as one:
         await one.send(b'{"type":"fly"}')
-        assert (await one.frame())["data"]["code"] == "unknown_action"
+        assert (await answered(one))["data"]["code"] == "unknown_action"
 
 
 async def test_a_message_above_one_mebibyte_is_closed_1009(broker, gateway, space):
@@ -76,60 +82,56 @@ async def test_a_message_above_one_mebibyte_is_closed_1009(broker, gateway, spac
         # the last that fits is answered, the first that does not ends the connection
         frame = '{"type":"fly","data":"%s"}'
         await one.send(frame % ("x" * (1_048_576 - len(frame) + 2)))
-        assert (await one.frame())["data"]["code"] == "unknown_action"
+        assert (await answered(one))["data"]["code"] == "unknown_action"
         with contextlib.suppress(websockets.ConnectionClosed):
             await one.send(frame % ("x" * (1_048_576 - len(frame) + 3)))
         assert await one.ends() == 1009
 
 
-NAMES = ["stt_*", "stt_>", "stt_.>", "stt_a.b", "stt_a..b", "stt_ x", "stt_\r\nPUB x 1", "stt_\0", "stt_$SYS.x", "stt_é", "stt_="]
-
-
-async def test_no_type_becomes_more_than_one_token_of_a_subject(broker, gateway, space):
-    async def answer(command, reply):
-        await reply({"subject": command.subject})
-
-    async with neighbour(broker, gateway, space), bus(broker) as worker, worker.worker(space, answer) as heard:
-        async with client(gateway.events(space)) as one:
-            for name in NAMES:
-                answered = await one.ask(name)
-                assert answered["type"] == "command_result", (name, answered)
-                assert answered["data"]["command"] == name
-        subjects = [command.subject for command in heard]
-    # the map is injective and never yields a separator, a wildcard or white space
-    assert len(set(subjects)) == len(NAMES)
-    for subject in subjects:
-        assert re.fullmatch(rf"gw\.v1\.cmd\.{space}\.voice\.stt_([A-Za-z0-9_-]|=[0-9A-F][0-9A-F])*", subject)
-
-
-@pytest.mark.parametrize(
-    "name", ["a.b", "*", ">", "%20", "a%2eb", "%24SYS", "x" * 65, "a%0d%0a", "%C3%A9", "a%00"], ids=repr
-)
-async def test_a_space_that_is_no_name_is_refused(gateway, name):
-    with pytest.raises(websockets.InvalidStatus) as refused:
-        async with websockets.connect(gateway.events(name)):
-            pass
-    assert refused.value.response.status_code == 400
-
-
-# an unfinished text message that grows past the limit, never one frame above it
+# unfinished text messages that grow past the limit, never one frame above it
 ENDLESS = raw.frame(1, b"x" * 65_000, fin=False) + raw.frame(0, b"x" * 65_000, fin=False) * 17
+CRUMBS = raw.frame(1, b"x", fin=False) + raw.frame(0, b"x" * 100, fin=False) * 11_000
+
+
+def length(said: int) -> bytes:
+    """The head of a masked text frame of that length, and no more."""
+    return b"\x81\xff" + struct.pack(">Q", said) + raw.MASK
+
+
 FRAMES = {
     "unmasked": (b"\x81\x02hi", 1002),
-    "reserved bit": (raw.frame(1, b"hi", rsv=0x40), 1002),
+    "unmasked ping": (b"\x89\x00", 1002),
+    "first reserved bit": (raw.frame(1, b"hi", rsv=0x40), 1002),
+    "second reserved bit": (raw.frame(1, b"hi", rsv=0x20), 1002),
+    "third reserved bit": (raw.frame(2, b"hi", rsv=0x10), 1002),
+    "reserved bit of a ping": (raw.frame(9, b"", rsv=0x40), 1002),
     "reserved opcode": (raw.frame(3, b"hi"), 1002),
+    "reserved control opcode": (raw.frame(11, b""), 1002),
     "close of one byte": (raw.frame(8, b"\x03"), 1002),
-    "close with 1005": (raw.frame(8, struct.pack(">H", 1005)), 1002),
+    "close with 0": (raw.frame(8, struct.pack(">H", 0)), 1002),
     "close with 999": (raw.frame(8, struct.pack(">H", 999)), 1002),
+    "close with 1004": (raw.frame(8, struct.pack(">H", 1004)), 1002),
+    "close with 1005": (raw.frame(8, struct.pack(">H", 1005)), 1002),
+    "close with 1006": (raw.frame(8, struct.pack(">H", 1006)), 1002),
+    "close with 2999": (raw.frame(8, struct.pack(">H", 2999)), 1002),
+    "close with 65535": (raw.frame(8, struct.pack(">H", 65535)), 1002),
     "close, reason not UTF-8": (raw.frame(8, struct.pack(">H", 1000) + b"\xff"), 1007),
+    "close of 126 bytes": (raw.frame(8, struct.pack(">H", 1000) + b"x" * 124), 1002),
     "ping of 126 bytes": (raw.frame(9, b"x" * 126), 1002),
+    "pong of 126 bytes": (raw.frame(10, b"x" * 126), 1002),
     "fragmented ping": (raw.frame(9, b"x", fin=False), 1002),
     "continuation of nothing": (raw.frame(0, b"x"), 1002),
     "a message within a message": (raw.frame(1, b"x", fin=False) + raw.frame(1, b"y"), 1002),
     "text not UTF-8": (raw.frame(1, b"\xc3\x28"), 1007),
-    "length with the top bit": (b"\x81\xff" + struct.pack(">Q", 1 << 63) + b"\0\0\0\0", 1002),
-    "length of nearly everything": (b"\x81\xff" + struct.pack(">Q", (1 << 63) - 1) + b"\0\0\0\0", 1009),
+    "text not UTF-8 in its first fragment": (raw.frame(1, b"\xc3\x28", fin=False), 1007),
+    "text that ends within a character": (raw.frame(1, b"\xc3"), 1007),
+    "text with a surrogate": (raw.frame(1, b"\xed\xa0\x80"), 1007),
+    "length with the top bit": (length(1 << 63), 1002),
+    "length of all ones": (length((1 << 64) - 1), 1002),
+    "length of nearly everything": (length((1 << 63) - 1), 1009),
+    "length one above the limit": (length(1_048_577), 1009),
     "fragments without end": (ENDLESS, 1009),
+    "small fragments without end": (CRUMBS, 1009),
 }
 
 
@@ -142,31 +144,73 @@ async def test_a_broken_frame_is_closed_with_its_code(broker, gateway, space, na
             assert await peer.close_code() == code
 
 
+async def test_nothing_is_inflated(broker, gateway, space):
+    """Compression is not agreed to, so what claims to be compressed is a broken frame, however small it is."""
+    offers = ["permessage-deflate; client_max_window_bits", "permessage-deflate", "x-webkit-deflate-frame"]
+    async with neighbour(broker, gateway, space):
+        changes = {"Sec-WebSocket-Extensions": offers}
+        async with raw.upgraded(gateway.port, f"/events/{space}", changes=changes) as peer:
+            assert "sec-websocket-extensions" not in peer.head.lower()
+            await peer.send(raw.frame(1, b"\x00" * 20, rsv=0x40))
+            assert await peer.close_code() == 1002
+
+
 async def test_a_frame_in_single_bytes_is_a_frame(broker, gateway, space):
     async with neighbour(broker, gateway, space), raw.upgraded(gateway.port, f"/events/{space}") as peer:
         for byte in raw.frame(1, b'{"type":"fly"}'):
             await peer.send(bytes([byte]))
-        while True:
-            opcode, payload = await peer.frame()
-            assert opcode == 1
-            if json.loads(payload)["type"] == "error":
-                break
+        assert (await answered_raw(peer))["data"]["code"] == "unknown_action"
 
 
+async def test_a_message_in_many_empty_fragments_is_a_message(broker, gateway, space):
+    async with neighbour(broker, gateway, space), raw.upgraded(gateway.port, f"/events/{space}") as peer:
+        empty = raw.frame(0, b"", fin=False) * 10_000
+        await peer.send(raw.frame(1, b'{"type":', fin=False) + empty + raw.frame(0, b'"fly"}'))
+        assert (await answered_raw(peer))["data"]["code"] == "unknown_action"
+
+
+# an address of nobody, for rules about addresses that are not this machine's
+THERE = "203.0.113.7:8080"
 HANDSHAKES = {
     "no key": ({"Sec-WebSocket-Key": None}, 400),
     "short key": ({"Sec-WebSocket-Key": "c2hvcnQ="}, 400),
+    "two keys": ({"Sec-WebSocket-Key": ["dGhlIHNhbXBsZSBub25jZQ=="] * 2}, 400),
     "version 12": ({"Sec-WebSocket-Version": "12"}, 426),
     "no version": ({"Sec-WebSocket-Version": None}, 426),
     "no connection": ({"Connection": "keep-alive"}, 400),
     "origin null": ({"Origin": "null"}, 403),
+    "origin empty": ({"Origin": ""}, 403),
     "foreign origin": ({"Origin": "https://evil.example"}, 403),
+    "foreign origin with our name in it": ({"Origin": "http://localhost.evil.example"}, 403),
+    "foreign origin with our name as user": ({"Origin": "http://localhost@evil.example"}, 403),
     "origin twice": ({"Origin": ["http://localhost", "http://localhost"]}, 403),
+    "origin twice, one foreign": ({"Origin": ["http://localhost", "https://evil.example"]}, 403),
+    "two origins in one": ({"Origin": "http://localhost, https://evil.example"}, 403),
     "rebound name": ({"Origin": "http://evil.example", "Host": "evil.example"}, 403),
+    "rebound name, forwarded": (
+        {"Origin": "http://evil.example", "Host": "evil.example", "X-Forwarded-Host": "localhost"},
+        403,
+    ),
+    "right address": ({"Origin": f"http://{THERE}", "Host": THERE}, 101),
+    "right address, wrong scheme": ({"Origin": f"https://{THERE}", "Host": THERE}, 403),
+    "right address, wrong port": ({"Origin": "http://203.0.113.7", "Host": THERE}, 403),
+    "right address, forwarded scheme": (
+        {"Origin": f"https://{THERE}", "Host": THERE, "X-Forwarded-Proto": "https"},
+        403,
+    ),
+    "two hosts": ({"Origin": f"http://{THERE}", "Host": [THERE, THERE]}, 403),
     "no origin": ({}, 101),
     "origin of this machine": ({"Origin": "http://localhost:5173"}, 101),
-    "forged forwarding": ({"X-Forwarded-For": "", "Forwarded": "for=1.2.3.4"}, 101),
+    "empty forwarding": ({"X-Forwarded-For": "", "Forwarded": ""}, 101),
+    "forged forwarding": ({"X-Forwarded-For": "127.0.0.1, 1.2.3.4", "Forwarded": "for=1.2.3.4"}, 101),
+    "forged forwarding saves no foreign origin": (
+        {"Origin": "https://evil.example", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "evil.example"},
+        403,
+    ),
     "compression twice": ({"Sec-WebSocket-Extensions": ["permessage-deflate", "permessage-deflate"]}, 101),
+    "compression twice in one": ({"Sec-WebSocket-Extensions": "permessage-deflate, permessage-deflate"}, 101),
+    "an extension that is none": ({"Sec-WebSocket-Extensions": ";;,=\t"}, 101),
+    "a subprotocol": ({"Sec-WebSocket-Protocol": "mqtt, cloudevents.json"}, 101),
 }
 
 
@@ -178,9 +222,43 @@ async def test_a_handshake_gets_its_status(broker, gateway, space, name):
     assert head.split(" ")[1] == str(status), head
     if status == 426:
         assert "sec-websocket-version: 13" in head.lower()
-    if status == 101:
-        # nothing is compressed that was not agreed on
-        assert "extensions" not in head.lower()
+    # nothing is compressed that was not agreed on, and no other protocol promised
+    assert "sec-websocket-extensions" not in head.lower()
+    assert "sec-websocket-protocol" not in head.lower()
+
+
+# Just as much as is read, so that nothing is left unread: a reset would eat the answer.
+FIELD = b"GET /events HTTP/1.1\r\nHost: x\r\nX: ".ljust(16 * 1024, b"y")
+HEADS = {
+    "a field without end": (FIELD, 431),
+    "101 fields": (b"GET /events HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 100 + b"\r\n", 431),
+    "a field name with a space": (b"GET /events HTTP/1.1\r\nHo st: x\r\n\r\n", 400),
+    "a NUL in a field": (b"GET /events HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n", 400),
+    "two lengths": (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+    "a version of its own": (b"GET /events HTTP/9.9\r\nHost: x\r\n\r\n", 400),
+    "not HTTP at all": (b"SSH-2.0-client\r\n\r\n", 400),
+    # ended without a word: its own alert would be the only one it could read
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", None),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+async def test_a_head_that_is_no_head_is_refused(broker, gateway, space, name):
+    sent, status = HEADS[name]
+    async with neighbour(broker, gateway, space):
+        head = await raw.said(gateway.port, sent)
+    assert (head.split(" ")[1] if status else head) == str(status or ""), head
+
+
+async def test_a_forged_address_is_not_believed(broker, gateway, space):
+    async with neighbour(broker, gateway, space):
+        changes = {"X-Forwarded-For": "198.51.100.77", "Forwarded": "for=198.51.100.77", "X-Real-IP": "198.51.100.77"}
+        async with raw.upgraded(gateway.port, f"/events/{space}", changes=changes) as peer:
+            await peer.send(b"\x81\x02hi")
+            assert await peer.close_code() == 1002
+    peer = re.compile(rf"space\W+{space}\W.*127\.0\.0\.1.*1002")
+    await eventually(lambda: peer.search(gateway.log.read_text()))
+    assert "198.51.100.77" not in gateway.log.read_text()
 
 
 async def test_an_unknown_path_names_the_paths(gateway):
