@@ -120,6 +120,17 @@ impl Bus {
     }
 }
 
+impl Bus {
+    /// An answer of our own as it crosses the bus: its payload, and the value of `Gw-Body` when it is too large to be
+    /// one.
+    ///
+    /// # Errors
+    /// `too_large` without an object store, `bus_down`.
+    pub async fn enclosed(&self, body: &Body) -> Result<(Bytes, Option<String>), Fault> {
+        self.core.outgoing(Class::Event, body).await
+    }
+}
+
 impl Core {
     /// Tells workers to stop what nobody waits for any more, since the link went down under it.
     pub(super) async fn cancel_orphans(&self) {

@@ -2,20 +2,31 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use async_nats::service::ServiceExt;
+use async_nats::HeaderMap;
+use async_nats::service::{Request, ServiceExt};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::bus::contract;
+use crate::bus::contract::{self, headers};
 use crate::gateway::Gateway;
 use crate::message::{Body, Code, Fault, Space};
+use crate::telemetry::clock;
 
 /// The service's name.
 pub const SERVICE: &str = "gateway";
 /// What it answers.
 const ACTIONS: [&str; 3] = ["get_status", "services", "sessions"];
+
+/// Answers being made for others at once; beyond, they are told `busy`.
+const AT_ONCE: usize = 16;
+/// Handing one answer to the connection.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// Answers an action asked in a space.
 ///
@@ -100,6 +111,7 @@ pub async fn serve(gateway: Arc<Gateway>) {
         }
     }
     let mut requests = futures_util::stream::select_all(requests);
+    let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let (action, request) = tokio::select! {
             request = requests.next() => match request {
@@ -112,18 +124,46 @@ pub async fn serve(gateway: Arc<Gateway>) {
         let space = parts
             .and_then(|(space, ..)| Space::parse(&space).ok())
             .unwrap_or_default();
-        let response = match answer(&gateway, &space, action) {
-            Ok(body) => Ok(body.bytes),
-            Err(fault) => Err(async_nats::service::error::Error {
-                status: fault.text,
-                code: usize::from(fault.code.number()),
-            }),
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            let text = "the gateway is asked too much at once; try again in a moment";
+            respond(&request, action, Err(Fault::new(Code::Busy, text))).await;
+            continue;
         };
-        if let Err(error) = request.respond(response).await {
-            info!(%error, action, "an answer did not go out");
-        }
+        let gateway = gateway.clone();
+        // a large answer is put away first, which no other waits for
+        gateway.tasks.clone().spawn(async move {
+            let body = match answer(&gateway, &space, action) {
+                Ok(body) => gateway.bus.enclosed(&body).await,
+                Err(fault) => Err(fault),
+            };
+            respond(&request, action, body).await;
+            drop(place);
+        });
     }
     if let Err(error) = service.stop().await {
         info!(%error, "the service did not stop cleanly");
+    }
+}
+
+/// Answers a request: with a payload, or with the reference of a body that is too large to be one.
+async fn respond(request: &Request, action: &str, body: Result<(Bytes, Option<String>), Fault>) {
+    let mut head = HeaderMap::new();
+    head.insert(headers::TIME, clock::unix().to_string());
+    let response = match body {
+        Ok((payload, reference)) => {
+            if let Some(reference) = reference {
+                head.insert(headers::BODY, reference);
+            }
+            Ok(payload)
+        }
+        Err(fault) => Err(async_nats::service::error::Error {
+            status: headers::value(&fault.text).into_owned(),
+            code: usize::from(fault.code.number()),
+        }),
+    };
+    match timeout(ANSWER, request.respond_with_headers(response, head)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => info!(%error, action, "an answer did not go out"),
+        Err(_) => info!(action, "an answer did not go out in time"),
     }
 }

@@ -25,8 +25,10 @@ const BEAT: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_secs(10);
 /// Announcements that wait to be published; more are left to the counting.
 const BACKLOG: usize = 4096;
-/// Sessions in one message of an answer.
+/// Sessions in one message of an answer, at most.
 const CHUNK: usize = 2000;
+/// More than the bytes of one session there: names of 64 characters, the other fields of fixed length.
+const SEAT: usize = 320;
 
 /// One session, as it crosses the bus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -380,7 +382,8 @@ impl Presence {
             own.map(|(session, place)| place.seat(*session, &self.own))
                 .collect()
         };
-        for chunk in seats.chunks(CHUNK) {
+        let fits = self.bus.ingress().max_payload() / SEAT;
+        for chunk in seats.chunks(fits.clamp(1, CHUNK)) {
             let body = serde_json::to_vec(chunk).unwrap_or_default();
             if self.bus.answer_sys(question, body.into()).await.is_err() {
                 return;
