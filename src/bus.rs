@@ -18,6 +18,7 @@ pub mod error;
 pub mod history;
 pub mod lease;
 pub mod live;
+pub mod login;
 pub mod observe;
 pub mod streams;
 pub mod supervise;

@@ -45,8 +45,12 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["bus", "config", "dialect", "message", "telemetry", "wire"],
     ),
     ("telemetry", &["config", "message"]),
-    // only the contract: that it is enough is what the reference workers are there to show
-    ("worker", &["bus::contract", "config", "message"]),
+    // only the contract, and what of it is not only names: that it is enough is what the reference workers are there
+    // to show
+    (
+        "worker",
+        &["bus::contract", "bus::lease", "bus::login", "config", "message"],
+    ),
 ];
 
 /// Rooms that know no runtime, clock, environment, log or metric.

@@ -4,6 +4,8 @@
 mod broker;
 #[path = "voice_worker/errors.rs"]
 mod errors;
+#[path = "voice_worker/instances.rs"]
+mod instances;
 #[path = "voice_worker/listening.rs"]
 mod listening;
 #[path = "voice_worker/programs.rs"]

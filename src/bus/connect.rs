@@ -16,7 +16,7 @@ use super::calls::Calls;
 use super::contract::{self, streams::Definition};
 use super::counters::Counters;
 use super::inbox::{Inbox, Token, Wire};
-use super::{BusError, Fetch, Link, Observe, Running, Store, calls, link};
+use super::{BusError, Fetch, Link, Observe, Running, Store, calls, link, login};
 use crate::config;
 
 /// The broker may come up this much later than we do.
@@ -299,7 +299,7 @@ async fn options(
     counters: &Arc<Counters>,
 ) -> Result<ConnectOptions, BusError> {
     let (state, counters) = (state.clone(), Arc::clone(counters));
-    let mut options = ConnectOptions::new()
+    let options = ConnectOptions::new()
         .name(format!("causeway {gateway}"))
         .ping_interval(Duration::from_secs(10))
         .connection_timeout(ATTEMPT)
@@ -312,31 +312,8 @@ async fn options(
             noted(&state, &counters, event);
             std::future::ready(())
         });
-    if let (Some(user), password) = (&nats.user, &nats.password) {
-        options = options.user_and_password(user.clone(), password.clone().unwrap_or_default());
-    }
-    if let Some(token) = &nats.token {
-        options = options.token(token.clone());
-    }
-    if let Some(seed) = &nats.nkey {
-        options = options.nkey(seed.clone());
-    }
-    if let Some(file) = &nats.credentials {
-        options = options
-            .credentials_file(file)
-            .await
-            .map_err(|error| BusError::Setting {
-                key: "nats.credentials",
-                cause: format!("{}: {error}", file.display()),
-            })?;
-    }
-    if let Some(file) = &nats.tls_ca {
-        options = options.add_root_certificates(file.clone());
-    }
-    if let (Some(cert), Some(key)) = (&nats.tls_cert, &nats.tls_key) {
-        options = options.add_client_certificate(cert.clone(), key.clone());
-    }
-    Ok(options.require_tls(nats.tls))
+    let options = login::with(options, nats).await;
+    options.map_err(|login::Unusable { key, cause }| BusError::Setting { key, cause })
 }
 
 fn noted(state: &watch::Sender<State>, counters: &Counters, event: Event) {

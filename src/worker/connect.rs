@@ -8,6 +8,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::WorkerError;
+use crate::bus::login;
 use crate::config::Nats;
 
 /// One attempt; a paused server accepts and says nothing.
@@ -69,7 +70,7 @@ async fn options(
     name: &str,
     closed: watch::Sender<bool>,
 ) -> Result<ConnectOptions, WorkerError> {
-    let mut options = ConnectOptions::new()
+    let options = ConnectOptions::new()
         .name(format!("causeway worker {name}"))
         .ping_interval(Duration::from_secs(10))
         .max_reconnects(None)
@@ -82,31 +83,8 @@ async fn options(
             }
             std::future::ready(())
         });
-    if let Some(user) = &nats.user {
-        options = options.user_and_password(user.clone(), nats.password.clone().unwrap_or_default());
-    }
-    if let Some(token) = &nats.token {
-        options = options.token(token.clone());
-    }
-    if let Some(seed) = &nats.nkey {
-        options = options.nkey(seed.clone());
-    }
-    if let Some(file) = &nats.credentials {
-        options = options
-            .credentials_file(file)
-            .await
-            .map_err(|error| WorkerError::Setting {
-                key: "nats.credentials",
-                cause: format!("{}: {error}", file.display()),
-            })?;
-    }
-    if let Some(file) = &nats.tls_ca {
-        options = options.add_root_certificates(file.clone());
-    }
-    if let (Some(cert), Some(key)) = (&nats.tls_cert, &nats.tls_key) {
-        options = options.add_client_certificate(cert.clone(), key.clone());
-    }
-    Ok(options.require_tls(nats.tls))
+    let options = login::with(options, nats).await;
+    options.map_err(|login::Unusable { key, cause }| WorkerError::Setting { key, cause })
 }
 
 impl Connected {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::stream::DirectGetErrorKind;
-use async_nats::{Client, HeaderMap, jetstream};
+use async_nats::{Client, HeaderMap, RequestErrorKind, jetstream};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument;
@@ -138,6 +138,13 @@ impl Outlet {
         }
         let until = Instant::now() + RETRY;
         let mut pause = Duration::from_millis(50);
+        let unconfirmed = !self.confirmed.load(Ordering::Relaxed);
+        if unconfirmed && self.is_unkept(expected.is_some()).await {
+            return match expected {
+                Some(_) => Err(Refused::Fault(no_state())),
+                None => self.say(subject, head, body).await,
+            };
+        }
         loop {
             let attempt = async {
                 let sent = self
@@ -158,10 +165,9 @@ impl Outlet {
                         return Err(Refused::Fault(fault));
                     }
                     PublishErrorKind::StreamNotFound if expected.is_some() => {
-                        let fault = Fault::new(Code::BusDown, "no stream keeps state: is a gateway running?");
-                        return Err(Refused::Fault(fault));
+                        return Err(Refused::Fault(no_state()));
                     }
-                    PublishErrorKind::StreamNotFound if !self.confirmed.load(Ordering::Relaxed) => {
+                    PublishErrorKind::StreamNotFound if unconfirmed => {
                         tracing::debug!(subject, "no stream; said without confirmation");
                         return Ok(());
                     }
@@ -178,6 +184,44 @@ impl Outlet {
             pause = (pause * 2).min(Duration::from_secs(2));
         }
     }
+}
+
+impl Outlet {
+    /// Whether there is no such stream. A gateway without history listens to what is said itself, so that a
+    /// confirmation would be waited for in vain, and what was not confirmed said again.
+    async fn is_unkept(&self, state: bool) -> bool {
+        let stream = if state {
+            contract::streams::STATE
+        } else {
+            contract::streams::EVENTS
+        };
+        let asked = self
+            .client
+            .request(format!("$JS.API.STREAM.INFO.{stream}"), Bytes::new());
+        match timeout(READ, asked).await {
+            Ok(Ok(answer)) => {
+                let answer: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap_or_default();
+                // no such stream; JetStream is not for us
+                answer["error"]["code"] == 404 || answer["error"]["err_code"] == 10_039
+            }
+            Ok(Err(error)) => error.kind() == RequestErrorKind::NoResponders,
+            Err(_) => false,
+        }
+    }
+
+    /// Says it to who listens now.
+    async fn say(&self, subject: String, head: HeaderMap, body: Bytes) -> Result<(), Refused> {
+        let told = self.client.publish_with_headers(subject, head, body);
+        match timeout(ATTEMPT, told).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Refused::Fault(Fault::new(Code::BusDown, error.to_string()))),
+            Err(_) => Err(Refused::Fault(Fault::new(Code::BusDown, "NATS takes nothing"))),
+        }
+    }
+}
+
+fn no_state() -> Fault {
+    Fault::new(Code::BusDown, "no stream keeps state: is a gateway running?")
 }
 
 /// The wall clock.

@@ -58,6 +58,7 @@ struct Room {
     outlet: Outlet,
     parts: speech::Parts,
     lanes: lane::Lanes,
+    floor: lane::Floor,
     listening: listen::Listening,
     /// The last flow, and how many there were.
     last: Mutex<(Trace, u64)>,
@@ -110,6 +111,7 @@ impl Voice {
         tracing::info!(%parts, "voice worker");
         Self {
             room: Arc::new(Room {
+                floor: lane::Floor::new(outlet.client().clone()),
                 outlet,
                 parts,
                 lanes: lane::Lanes::default(),
@@ -133,7 +135,7 @@ impl Voice {
                 let turn = room.turn(job).await?;
                 match action {
                     "stt_start" => room.clone().listen(job, wish, turn).await?,
-                    "demo_flow" => room.demo(&job.work.space, &wish).await?,
+                    "demo_flow" => turn.speaks(room.demo(&job.work.space, &wish)).await?,
                     _ => {
                         return Err(Fault::new(
                             Code::UnknownAction,
@@ -207,7 +209,7 @@ impl Room {
             job.progress(Bytes::from(json!({"queued": waiting.ahead}).to_string()))
                 .await;
         }
-        waiting.turn().await
+        waiting.turn(&self.floor, &job.work.space).await
     }
 
     fn system_info(&self) -> Result<Body, Fault> {

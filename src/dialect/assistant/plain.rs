@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::rpc::{self, Envelope, Refusal};
 use crate::dialect::{Encoding, Fate, Frame, Notice, Offence, Routes, Session, Step};
-use crate::message::{Answer, CallId, Close, Code, Command, Fault, Now, Reply};
+use crate::message::{Answer, CallId, Close, Code, Fault, Now, Reply};
 
 /// Answers owed at once. Commands under way are bounded by the connection; refusals that wait behind one are not.
 const MAX_OWED: usize = 1024;
@@ -46,14 +46,7 @@ impl Plain {
             id,
             method: request.method.clone(),
         });
-        out.push(Step::Call(Command {
-            id,
-            service: request.service,
-            action: request.method,
-            body: request.params,
-            correlation: None,
-            traceparent: None,
-        }));
+        out.push(Step::Call(request.command(id, None)));
     }
 
     fn refuse(&mut self, refusal: &Refusal, out: &mut Vec<Step>) -> Offence {

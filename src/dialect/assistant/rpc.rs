@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::dialect::{Fate, Frame, Notice, Offence, Routes};
-use crate::message::{Answer, Body, Code, Fault};
+use crate::message::{Answer, Body, CallId, Code, Command, Fault};
 
 /// `type` of the answer to `get_status`, of progress and of broadcast status.
 pub(super) const STATUS: &str = "status_update";
@@ -26,6 +26,20 @@ pub(super) struct Request {
     pub(super) service: Arc<str>,
     pub(super) method: String,
     pub(super) params: Body,
+}
+
+impl Request {
+    /// The command it asks for.
+    pub(super) fn command(self, id: CallId, correlation: Option<String>) -> Command {
+        Command {
+            id,
+            service: self.service,
+            action: self.method,
+            body: self.params,
+            correlation,
+            traceparent: None,
+        }
+    }
 }
 
 /// A request refused, and what counters call it.

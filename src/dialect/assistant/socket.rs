@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::rpc::{self, Envelope};
 use crate::dialect::{Encoding, Fate, Frame, Notice, Offence, Opening, Routes, Session, Step};
-use crate::message::{Body, CallId, Close, Code, Command, Now, Reply};
+use crate::message::{Body, CallId, Close, Code, Now, Reply};
 use crate::wire::engineio::heartbeat::{Beat, Heartbeat, Pulse};
 use crate::wire::engineio::{self, Handshake, Packet, Refusal, Request, Transport};
 use crate::wire::socketio::conversation::{self, CONNECT_TIMEOUT, Conversation, Event, Heard};
@@ -141,14 +141,7 @@ impl Socket {
                 method: request.method.clone(),
             },
         );
-        out.push(Step::Call(Command {
-            id,
-            service: request.service,
-            action: request.method,
-            body: request.params,
-            correlation: ack.map(|id| id.to_string()),
-            traceparent: None,
-        }));
+        out.push(Step::Call(request.command(id, ack.map(|id| id.to_string()))));
         Ok(())
     }
 

@@ -151,28 +151,34 @@ impl Room {
         if mode == Mode::Continuous {
             let tasks = self.tasks.clone();
             let listening = async move {
-                if let Err(fault) = self.continuous(&space, &wish, &listener.stop, until).await {
+                let listening = async {
+                    let heard = self.continuous(&space, &wish, &listener.stop, until).await;
+                    // before the turn ends: whoever comes next must not find, nor lose its entry to, this listener
+                    drop(listener);
+                    heard
+                };
+                if let Err(fault) = turn.speaks(listening).await {
                     tracing::warn!(%space, %fault, "continuous listening ended");
                 }
-                // In this order: whoever comes next must not find, nor lose its entry to, this listener.
-                drop(listener);
-                drop(turn);
             };
             tasks.spawn(listening.instrument(trace::outliving()));
             return Ok(());
         }
-        let began = Instant::now();
-        let mut trace = Trace::default();
-        let words = self
-            .talk(&space, &wish, mode, &listener.stop, until, &mut trace)
-            .await?;
-        drop(listener);
-        // As upstream: what was said by push-to-talk is answered.
-        if let Some(text) = words.filter(|_| mode == Mode::PushToTalk && wish.respond != Some(false)) {
-            self.answer(&space, &wish, &text, &mut trace).await?;
-            self.finish(&space, began, trace).await?;
-        }
-        Ok(())
+        turn.speaks(async {
+            let began = Instant::now();
+            let mut trace = Trace::default();
+            let words = self
+                .talk(&space, &wish, mode, &listener.stop, until, &mut trace)
+                .await?;
+            drop(listener);
+            // As upstream: what was said by push-to-talk is answered.
+            if let Some(text) = words.filter(|_| mode == Mode::PushToTalk && wish.respond != Some(false)) {
+                self.answer(&space, &wish, &text, &mut trace).await?;
+                self.finish(&space, began, trace).await?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// One utterance, its events included; `None` when there was none and the clients were told.
