@@ -95,7 +95,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     };
     if config.events.history {
         match Bodies::open(
-            bus.ingress().clone(),
+            bus.freight(&nats).await?,
             &config.bodies,
             config.events.max_age,
             config.events.replicas,

@@ -251,14 +251,7 @@ async fn wire(
     counters: &Arc<Counters>,
     deadline: Instant,
 ) -> Result<(Wire, async_nats::Subscriber), BusError> {
-    let mut servers = Vec::with_capacity(nats.url.len());
-    for url in &nats.url {
-        let server = url.parse::<ServerAddr>().map_err(|error| BusError::Setting {
-            key: "nats.url",
-            cause: error.to_string(),
-        })?;
-        servers.push(server);
-    }
+    let servers = servers(nats)?;
     let state = watch::Sender::new(State::default());
     let mut waiting = false;
     let client = loop {
@@ -292,7 +285,18 @@ async fn wire(
     Ok((Wire { client, inbox, state }, subscriber))
 }
 
-async fn options(
+/// The addresses to try.
+pub(super) fn servers(nats: &config::Nats) -> Result<Vec<ServerAddr>, BusError> {
+    let parsed = nats.url.iter().map(|url| url.parse());
+    parsed
+        .collect::<Result<_, std::io::Error>>()
+        .map_err(|error| BusError::Setting {
+            key: "nats.url",
+            cause: error.to_string(),
+        })
+}
+
+pub(super) async fn options(
     nats: &config::Nats,
     gateway: &str,
     state: &watch::Sender<State>,
@@ -338,7 +342,7 @@ fn noted(state: &watch::Sender<State>, counters: &Counters, event: Event) {
     }
 }
 
-fn refused(servers: &[ServerAddr], error: &ConnectError) -> BusError {
+pub(super) fn refused(servers: &[ServerAddr], error: &ConnectError) -> BusError {
     // host and port only: the URL itself may hold a password
     let names: Vec<String> = servers
         .iter()

@@ -1,6 +1,8 @@
 //! What happened before: exact reads from the streams, bounded in time and bytes.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use async_nats::StatusCode;
 use serde_json::json;
@@ -87,6 +89,30 @@ impl Bus {
             (None, Some(StatusCode::NOT_FOUND)) => Ok(0),
             (None, _) => Err(Refused::Garbled.into()),
         }
+    }
+
+    /// The topics of one space and dialect of which the stream holds something, asked of its leader.
+    ///
+    /// # Errors
+    /// `bus_down`, or `invalid` for names no subject can carry.
+    pub async fn topics(
+        &self,
+        class: Class,
+        space: &Space,
+        dialect: &str,
+    ) -> Result<BTreeSet<Arc<str>>, Fault> {
+        let core = &self.core;
+        if !self.history() {
+            return Ok(BTreeSet::new());
+        }
+        if !core.is_up() {
+            return Err(down());
+        }
+        let filter = contract::facts(class, space.as_str(), dialect)?;
+        let subjects = core.stream_subjects(streams::of(class), &filter).await?;
+        let names = subjects.as_object().into_iter().flat_map(|map| map.keys());
+        let topics = names.filter_map(|subject| contract::topic(subject));
+        Ok(topics.map(|(_, topic)| topic.into()).collect())
     }
 
     /// Reads one space and dialect, oldest first, up to and including the sequence `up_to`.

@@ -194,4 +194,11 @@ impl Core {
             .jetstream(&format!("STREAM.INFO.{stream}"), &json!(null))
             .await?)
     }
+
+    /// The same with the subjects that match a filter and hold something.
+    pub(super) async fn stream_subjects(&self, stream: &str, filter: &str) -> Result<Value, Fault> {
+        let asked = json!({ "subjects_filter": filter });
+        let mut info = self.jetstream(&format!("STREAM.INFO.{stream}"), &asked).await?;
+        Ok(info["state"]["subjects"].take())
+    }
 }

@@ -24,6 +24,7 @@ use crate::telemetry::metrics::DialectMetrics;
 mod admit;
 mod follow;
 mod past;
+mod vanished;
 
 /// Live messages taken before the batch is written.
 const BATCH: usize = 64;

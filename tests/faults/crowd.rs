@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
+use crate::load::micros;
 use crate::talk::{self, Socket};
 use crate::{Outcome, PATIENCE};
 
@@ -38,11 +39,21 @@ pub(crate) struct Seen {
     pub(crate) codes: Mutex<BTreeMap<u16, u64>>,
     /// When connections ended.
     pub(crate) ends: Mutex<Vec<Instant>>,
+    /// Microseconds from the producer to a client, while somebody measures.
+    pub(crate) lags: Mutex<Option<Vec<u64>>>,
 }
 
 impl Seen {
     pub(crate) fn code(&self, code: u16) -> u64 {
         self.codes.lock().get(&code).copied().unwrap_or(0)
+    }
+
+    /// Measures how long events take until the future ends.
+    pub(crate) async fn measure(&self, during: impl Future<Output = Outcome<()>>) -> Outcome<Vec<u64>> {
+        *self.lags.lock() = Some(Vec::new());
+        let ended = during.await;
+        let lags = self.lags.lock().take().unwrap_or_default();
+        ended.map(|()| lags)
     }
 
     /// How connections ended over a window of whole seconds from a moment on: the most in one second over the mean.
@@ -246,6 +257,9 @@ impl Client {
             }
         } else if let (Some(seq), Some(offset)) = (number(text, "\"seq\":"), word(text, "\"offset\":\"")) {
             self.event(seq);
+            if let (Some(lags), Some(at)) = (&mut *self.seen.lags.lock(), number(text, "\"at\":")) {
+                lags.push(micros().saturating_sub(at));
+            }
             match &mut self.offset {
                 Some(known) => offset.clone_into(known),
                 None => self.offset = Some(offset.to_owned()),

@@ -79,10 +79,17 @@ async fn produce(
     last
 }
 
+/// Now, as all programs of this machine have it.
+pub(crate) fn micros() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Stores one event, however long it takes; returns its sequence.
 pub(crate) async fn store(client: &Client, n: u64, size: usize) -> u64 {
     let subject = format!("gw.v1.evt.main.voice.tick{}", n % TOPICS);
-    let body = format!("{{\"n\":{n},\"fill\":\"{}\"}}", "x".repeat(size));
+    let fill = "x".repeat(size);
+    let body = format!("{{\"n\":{n},\"at\":{},\"fill\":\"{fill}\"}}", micros());
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Msg-Id", ulid::Ulid::new().to_string());
     loop {

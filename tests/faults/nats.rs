@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use crate::process::{Scratch, free_port, signal};
+use crate::process::{Scratch, fetch, free_port, signal};
 use crate::small_disk::{self, SmallDisk};
 use crate::{Outcome, PATIENCE};
 
@@ -69,6 +69,14 @@ impl Nats {
             servers.push(Self::with(format!("n{at}"), free_port()?, &cluster).await?);
         }
         Ok(servers)
+    }
+
+    /// Alone, and it can be asked how it is.
+    pub(crate) async fn watched() -> Outcome<(Self, u16)> {
+        let monitor = free_port()?;
+        let extra = format!("http: \"127.0.0.1:{monitor}\"\n");
+        let server = Self::with("alone".to_owned(), free_port()?, &extra).await?;
+        Ok((server, monitor))
     }
 
     async fn with(name: String, port: u16, extra: &str) -> Outcome<Self> {
@@ -155,6 +163,14 @@ impl Drop for Nats {
     fn drop(&mut self) {
         let _ = self.kill();
     }
+}
+
+/// Subscriptions that a server serves.
+pub(crate) async fn subscriptions(monitor: u16) -> Outcome<u64> {
+    let page = fetch(monitor, "/varz").await?;
+    let body = page.split("\r\n\r\n").nth(1).ok_or("no body")?;
+    let figures: serde_json::Value = serde_json::from_str(body)?;
+    Ok(figures["subscriptions"].as_u64().ok_or("no subscriptions")?)
 }
 
 /// Asks a stream until it answers.

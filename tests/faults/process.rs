@@ -39,6 +39,11 @@ pub(crate) fn signal(child: &Child, signal: Signal) -> Outcome<()> {
     Ok(kill_process(Pid::from_child(child), signal)?)
 }
 
+/// The program under test: another build of it where `CAUSEWAY_BIN` names one.
+pub(crate) fn program() -> PathBuf {
+    std::env::var_os("CAUSEWAY_BIN").map_or_else(|| env!("CARGO_BIN_EXE_causeway").into(), PathBuf::from)
+}
+
 /// A running gateway.
 pub(crate) struct Gateway {
     child: Child,
@@ -69,7 +74,7 @@ impl Gateway {
         let scratch = Scratch::new()?;
         let (port, ops) = (free_port()?, free_port()?);
         let log = std::fs::File::create(scratch.0.join("gateway.log"))?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+        let mut command = Command::new(program());
         command
             .arg("serve")
             .env("GW_NATS_URL", nats)
@@ -150,15 +155,7 @@ impl Gateway {
     }
 
     async fn get(&self, path: &str) -> Outcome<String> {
-        let ask = async {
-            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.ops)).await?;
-            let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-            stream.write_all(head.as_bytes()).await?;
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await?;
-            std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
-        };
-        Ok(timeout(Duration::from_secs(5), ask).await??)
+        fetch(self.ops, path).await
     }
 
     /// Ends it as a crash does.
@@ -185,6 +182,11 @@ impl Gateway {
             }
             sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Open descriptors.
+    pub(crate) fn descriptors(&self) -> Outcome<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
     }
 
     /// Resident memory in MiB.
@@ -219,9 +221,35 @@ impl Drop for Gateway {
     }
 }
 
-/// A port nobody holds at this moment.
+/// A port nobody holds at this moment and none that was given before: below those that outgoing connections get, one of
+/// which could take it between its choice and its use, or while its server is down.
 pub(crate) fn free_port() -> Outcome<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    const FROM: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // programs that run beside each other begin far apart
+    let own = std::process::id().wrapping_mul(2_654_435_761);
+    for _ in 0..COUNT {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(FROM + own.wrapping_add(next) % COUNT)?;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err("no port is free".into())
+}
+
+/// A page over HTTP from this machine, its head included.
+pub(crate) async fn fetch(port: u16, path: &str) -> Outcome<String> {
+    let ask = async {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    Ok(timeout(Duration::from_secs(5), ask).await??)
 }
 
 /// Every connection is a descriptor here too.

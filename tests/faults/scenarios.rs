@@ -10,6 +10,7 @@ use crate::process::Gateway;
 use crate::report::Report;
 use crate::{Outcome, Scale};
 
+mod bodies;
 mod broker;
 mod cluster;
 mod drain;
@@ -105,6 +106,15 @@ pub(crate) const ALL: &[Scenario] = &[
     }),
     scenario("drop_oldest", "D23", true, 120, |scale, report| {
         Box::pin(slow::drop_oldest(scale, report))
+    }),
+    scenario("conflate", "D23", true, 120, |scale, report| {
+        Box::pin(slow::conflated(scale, report))
+    }),
+    scenario("stalled_neighbours", "D23", false, 240, |scale, report| {
+        Box::pin(slow::neighbours(scale, report))
+    }),
+    scenario("large_bodies", "B11", false, 400, |scale, report| {
+        Box::pin(bodies::large(scale, report))
     }),
     scenario("slow_heads", "D25", false, 240, |scale, report| {
         Box::pin(idlers::slow_heads(scale, report))

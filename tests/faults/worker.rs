@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::process::signal;
+use crate::process::{program, signal};
 use crate::{Outcome, PATIENCE};
 
 /// One process that serves one service.
@@ -17,7 +17,7 @@ pub(crate) struct Worker(Child);
 impl Worker {
     /// Starts one; [`instances`] tells when it serves.
     pub(crate) fn start(service: &str, nats: &str) -> Outcome<Self> {
-        let child = Command::new(env!("CARGO_BIN_EXE_causeway"))
+        let child = Command::new(program())
             .args(["worker", service, "--nats-url", nats])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -75,6 +75,15 @@ pub(crate) async fn instances(client: &Client, service: &str, count: usize) -> O
 
 /// Answers voice commands a second after they come, as many at once as there are.
 pub(crate) async fn slow(client: Client) -> Outcome<()> {
+    answering(client, Duration::from_secs(1)).await
+}
+
+/// Answers voice commands as they come.
+pub(crate) async fn quick(client: Client) -> Outcome<()> {
+    answering(client, Duration::ZERO).await
+}
+
+async fn answering(client: Client, after: Duration) -> Outcome<()> {
     let mut commands = client
         .queue_subscribe("gw.v1.cmd.*.voice.*", "voice".to_owned())
         .await?;
@@ -83,7 +92,7 @@ pub(crate) async fn slow(client: Client) -> Outcome<()> {
         while let Some(command) = commands.next().await {
             let client = client.clone();
             tokio::spawn(async move {
-                sleep(Duration::from_secs(1)).await;
+                sleep(after).await;
                 if let Some(reply) = command.reply {
                     let _away = client.publish(reply, "{\"late\":true}".into()).await;
                 }

@@ -137,14 +137,7 @@ impl Room {
             && events.first_seq <= self.head.event_seq.saturating_add(1);
         if same {
             self.ring.trim(events.first_seq);
-            let dialect = self.key.dialect.name();
-            let last_state = self.bus.last_of(Class::State, &self.key.space, dialect).await?;
-            if last_state < self.newest(Class::State) && self.settings.replicas == 1 {
-                let states = self
-                    .read(Class::State, Since::After(0), self.head.state_seq)
-                    .await?;
-                self.set_states(states);
-            }
+            self.bury_vanished().await?;
             let audit = leaders != self.leaders;
             match self.catch_up(&events, &state, audit).await {
                 Ok(()) => {
@@ -158,7 +151,12 @@ impl Room {
             }
         }
         info!(room = %self.key, "history cannot be continued, everybody starts anew");
+        let before = self.alive();
         *live = self.hydrate().await?;
+        let vanished = before
+            .into_iter()
+            .filter(|topic| !self.states.contains_key(topic));
+        self.bury(vanished.collect()).await?;
         for member in std::mem::take(&mut self.members) {
             let Some(ear) = self.ears.get(member.ear).copied() else {
                 continue;

@@ -1,8 +1,8 @@
-//! One who does not read: neighbours do not notice, the gateway's memory is bounded, the slow one is told.
+//! One who does not read: neighbours do not notice, the gateway's memory is bounded, the slow one is told; each policy.
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -21,11 +21,18 @@ use crate::{Outcome, PATIENCE, Scale};
 const FILL: usize = 16 << 10;
 
 /// A client whose kernel holds little for it.
-async fn narrow(port: u16) -> Outcome<WebSocketStream<TcpStream>> {
+async fn narrow_at(port: u16, path: &str) -> Outcome<WebSocketStream<TcpStream>> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4096)?;
     let stream = socket.connect(([127, 0, 0, 1], port).into()).await?;
-    let (mut socket, _) = client_async(format!("ws://127.0.0.1:{port}/events"), stream).await?;
+    Ok(client_async(format!("ws://127.0.0.1:{port}{path}"), stream)
+        .await?
+        .0)
+}
+
+/// One that listens to events and was greeted.
+async fn narrow(port: u16) -> Outcome<WebSocketStream<TcpStream>> {
+    let mut socket = narrow_at(port, "/events").await?;
     // greeted: from here on it is owed every event
     timeout(PATIENCE, socket.next()).await?.ok_or("no greeting")??;
     Ok(socket)
@@ -51,7 +58,7 @@ pub(super) async fn stalled(scale: Scale, report: &mut Report) -> Outcome<()> {
     let mut last = 0;
     let mut events = 0_u64;
     // until the gateway has had enough of it
-    while gateway.metric("gw_slow_consumer_total").await? < 1.0 {
+    while gateway.labelled("gw_slow_consumer_total", "close").await? < 1.0 {
         for n in events..events + 5 {
             last = load::store(&client, n, FILL).await;
         }
@@ -81,6 +88,13 @@ pub(super) async fn stalled(scale: Scale, report: &mut Report) -> Outcome<()> {
     let news = news.ok().flatten().ok_or("no gw.v1.sys.slow was published")?;
     let news: Value = serde_json::from_slice(&news.payload)?;
     report.hold(news["what"] == "closed", &format!("gw.v1.sys.slow says {news}"));
+    // what was still queued for it is counted: at least what its budget holds less what one event weighs
+    let unsent = gateway.labelled("gw_messages_dropped_total", "closed").await?;
+    report.figure("unsent", unsent);
+    report.hold(unsent >= 1.0, "what was queued for the closed one is not counted");
+    let closed = gateway.labelled("gw_slow_consumer_total", "close").await?;
+    report.expect("slow_close", closed, 1.0);
+    report.books.sent = Some(events);
     memory(report, &gateway, base, 32.0)?;
     crowd.leave().await;
     Ok(())
@@ -141,11 +155,133 @@ pub(super) async fn drop_oldest(_scale: Scale, report: &mut Report) -> Outcome<(
     report.figure("sent", last);
     report.hold(gaps > 0, "nothing was dropped, so nothing was tested");
     report.expect("announced", announced, gaps);
+    let dropped = gateway.labelled("gw_messages_dropped_total", "slow").await?;
+    report.expect("dropped", dropped, gaps as f64);
+    let acted = gateway.labelled("gw_slow_consumer_total", "drop_oldest").await?;
+    report.hold(acted >= 1.0, "what was done is not counted");
+    report.books.sent = Some(last);
+    report.books.received = Some(last - gaps);
+    report.books.gaps = Some(gaps);
+    report.books.silent = Some(gaps.saturating_sub(announced));
     report.hold(
         news.iter().any(|news| news["what"] == "dropped"),
         &format!("gw.v1.sys.slow said {news:?}"),
     );
     report.hold(news.len() < 20, "gw.v1.sys.slow is not limited");
     memory(report, &gateway, base, 24.0)?;
+    Ok(())
+}
+
+/// Newer state takes the place of older state of the same topic that its reader has not got yet.
+pub(super) async fn conflated(_scale: Scale, report: &mut Report) -> Outcome<()> {
+    const VALUES: u64 = 300;
+    let nats = Nats::start().await?;
+    let client = nats.client().await?;
+    let settings = [("SLOW_QUEUE_BYTES", "64KiB"), ("SLOW_WRITE_TIMEOUT", "60s")];
+    let gateway = Gateway::start(&nats.url(), &settings).await?;
+    let mut page = narrow_at(gateway.port, "/cad").await?;
+    page.send(Message::text("L:{}")).await?;
+    let fill = "x".repeat(FILL);
+    let state = async |n: u64| {
+        let body = format!("{{\"type\":\"set_relative_time\",\"value\":{n},\"fill\":\"{fill}\"}}");
+        let subject = "gw.v1.state.main.cad.relative_time";
+        let answer = client.request(subject, body.into()).await?;
+        let stored: Value = serde_json::from_slice(&answer.payload)?;
+        match stored["seq"].as_u64() {
+            Some(_) => Outcome::Ok(()),
+            None => Err(format!("a state was not stored: {stored}").into()),
+        }
+    };
+    let next = async |page: &mut WebSocketStream<TcpStream>| loop {
+        match timeout(PATIENCE, page.next()).await? {
+            Some(Ok(Message::Text(text))) => {
+                let frame: Value = serde_json::from_str(text.as_str())?;
+                if let Some(value) = frame["value"].as_u64() {
+                    return Outcome::Ok(value);
+                }
+            }
+            Some(Ok(Message::Close(frame))) => return Err(format!("closed: {frame:?}").into()),
+            Some(Ok(_)) => {}
+            ended => return Err(format!("the page's connection ended: {ended:?}").into()),
+        }
+    };
+    // from here on it is owed every state, until a newer one makes up for it
+    state(0).await?;
+    next(&mut page).await?;
+    let base = gateway.forget_peak()?;
+    for n in 1..=VALUES {
+        state(n).await?;
+    }
+    // the last one is with the gateway when it has gone to a page that reads
+    let mut witness = narrow_at(gateway.port, "/cad").await?;
+    witness.send(Message::text("L:{}")).await?;
+    while next(&mut witness).await? < VALUES {}
+    let (mut received, mut last) = (0, 0);
+    while last < VALUES {
+        let value = next(&mut page).await?;
+        report.hold(value > last, "an older state came after a newer one");
+        last = value;
+        received += 1;
+    }
+    let conflated = gateway.labelled("gw_messages_dropped_total", "conflated").await?;
+    report.figure("received", received);
+    report.figure("conflated", conflated);
+    // the witness may have been spared a value too
+    report.hold(
+        conflated >= (VALUES - received) as f64,
+        "states are missing that are not counted",
+    );
+    report.hold(received < VALUES, "nothing was conflated, so nothing was tested");
+    let acted = gateway.labelled("gw_slow_consumer_total", "conflate").await?;
+    report.hold(acted >= 1.0, "what was done is not counted");
+    report.books.sent = Some(VALUES);
+    report.books.received = Some(received);
+    report.books.silent = Some(0);
+    memory(report, &gateway, base, 16.0)
+}
+
+/// Events at a steady rate, measured with and without a few who do not read, in turns.
+pub(super) async fn neighbours(scale: Scale, report: &mut Report) -> Outcome<()> {
+    let nats = Nats::start().await?;
+    let settings = [("SLOW_WRITE_TIMEOUT", "60s"), ("EVENTS_MEMORY", "4MiB")];
+    let gateway = Gateway::start(&nats.url(), &settings).await?;
+    let manner = Manner {
+        ports: vec![gateway.port],
+        comes_back: true,
+        spread: false,
+        seed: scale.seed,
+    };
+    let crowd = Crowd::join(manner, scale.pick(50, 500)).await?;
+    let load = load::Load::start(nats.client().await?, 20, 4 << 10);
+    load.more(40).await?;
+    let base = gateway.forget_peak()?;
+    let (mut without, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..scale.pick(2, 5) {
+        without.append(&mut crowd.seen.measure(load.more(80)).await?);
+        let mut stalled = Vec::new();
+        for _ in 0..5 {
+            stalled.push(narrow(gateway.port).await?);
+        }
+        beside.append(&mut crowd.seen.measure(load.more(80)).await?);
+        drop(stalled);
+        load.more(10).await?;
+    }
+    let p99 = |lags: &mut Vec<u64>| {
+        lags.sort_unstable();
+        lags.get(lags.len() * 99 / 100).copied().unwrap_or(0) as f64 / 1000.0
+    };
+    let (without, beside) = (p99(&mut without), p99(&mut beside));
+    report.figure("p99_ms_without", without.round());
+    report.figure("p99_ms_beside", beside.round());
+    report.figure("ratio", (beside / without * 100.0).round() / 100.0);
+    // a pause of the machine is no neighbour: a few milliseconds more are nobody's doing
+    report.hold(beside <= 2.0 * without + 20.0, "who reads waits for who does not");
+    let last = load.stop().await?;
+    report.books.sent = Some(last);
+    crowd.reach(last).await?;
+    report.expect("others_closed", read(&crowd.seen.ended), 0);
+    exact(report, &crowd.seen);
+    memory(report, &gateway, base, 48.0)?;
+    crowd.leave().await;
     Ok(())
 }

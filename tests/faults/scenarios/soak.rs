@@ -1,4 +1,4 @@
-//! Steady work for a long time: memory must not grow.
+//! Steady work for a long time: memory does not grow, and what was opened is closed again.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use tokio::time::{Instant, sleep};
 use super::{exact, read};
 use crate::crowd::{Crowd, Manner};
 use crate::load::Load;
-use crate::nats::Nats;
+use crate::nats::{Nats, subscriptions};
 use crate::process::Gateway;
 use crate::report::Report;
 use crate::talk::Talk;
-use crate::{Outcome, Scale};
+use crate::{Outcome, PATIENCE, Scale};
 
 /// `FAULTS_SOAK` seconds, two minutes unless told: events, commands, and everybody coming back now and then.
 pub(super) async fn soak(scale: Scale, report: &mut Report) -> Outcome<()> {
@@ -19,7 +19,7 @@ pub(super) async fn soak(scale: Scale, report: &mut Report) -> Outcome<()> {
         .ok()
         .and_then(|text| text.parse().ok());
     let length = Duration::from_secs(told.unwrap_or(scale.pick(30, 120)).min(840));
-    let nats = Nats::start().await?;
+    let (nats, monitor) = Nats::watched().await?;
     // little history in memory, so that it is full when the measurement begins
     let gateway = Gateway::start(&nats.url(), &[("EVENTS_MEMORY", "1MiB")]).await?;
     let manner = Manner {
@@ -28,9 +28,13 @@ pub(super) async fn soak(scale: Scale, report: &mut Report) -> Outcome<()> {
         spread: false,
         seed: scale.seed,
     };
-    let crowd = Crowd::join(manner, scale.pick(50, 100)).await?;
-    let load = Load::start(nats.client().await?, 100, 256);
+    let client = nats.client().await?;
+    // it stays, so that its room does
     let mut talk = Talk::open(gateway.port).await?;
+    talk.ask("get_system_info").await?;
+    let opened = (gateway.descriptors()?, subscriptions(monitor).await?);
+    let crowd = Crowd::join(manner.clone(), scale.pick(50, 100)).await?;
+    let load = Load::start(client, 100, 256);
     let begun = Instant::now();
     let mut samples = Vec::new();
     while begun.elapsed() < length {
@@ -40,6 +44,9 @@ pub(super) async fn soak(scale: Scale, report: &mut Report) -> Outcome<()> {
         sleep(Duration::from_secs(1)).await;
         if samples.len() % 10 == 9 {
             crowd.shake().await?;
+            // others come and go, and so do spaces
+            let mut guest = Talk::at(gateway.port, &format!("/events/guests-{}", samples.len())).await?;
+            guest.wait(|frame| frame["data"]["status"] == "connected").await?;
         }
         samples.push((begun.elapsed().as_secs_f64() / 60.0, gateway.resident()?));
     }
@@ -48,15 +55,37 @@ pub(super) async fn soak(scale: Scale, report: &mut Report) -> Outcome<()> {
     crowd.reach(last).await?;
     let settled = samples.split_off(samples.len() / 2);
     let base = settled.first().map_or(0.0, |(_, mib)| *mib);
+    let peak = settled.iter().map(|(_, mib)| *mib).fold(0.0, f64::max);
     report.figure("base_mib", base.round());
+    report.figure("peak_over_base_mib", ((peak - base) * 10.0).round() / 10.0);
+    report.books.peak = Some(peak - base);
+    // what a short run calls a slope is the last of its warming up
+    let bound = if length >= Duration::from_secs(300) {
+        0.5
+    } else {
+        2.0
+    };
     report.at_most(
         "slope_mib_per_min",
         (slope(&settled) * 100.0).round() / 100.0,
-        2.0,
+        bound,
     );
     report.expect("closed", read(&crowd.seen.ended), 0);
     exact(report, &crowd.seen);
     crowd.leave().await;
+    // rooms wait half a minute for somebody to come back
+    let begun = Instant::now();
+    let left = loop {
+        let now = (gateway.descriptors()?, subscriptions(monitor).await?);
+        if (now.0 <= opened.0 && now.1 <= opened.1) || begun.elapsed() > PATIENCE * 2 {
+            break now;
+        }
+        sleep(Duration::from_millis(500)).await;
+    };
+    report.figure("descriptors_before", opened.0);
+    report.at_most("descriptors_after", left.0, opened.0);
+    report.figure("subscriptions_before", opened.1);
+    report.at_most("subscriptions_after", left.1, opened.1);
     Ok(())
 }
 
