@@ -161,7 +161,12 @@ fn a_hundred_in_one_piece_are_a_hundred() {
             let steps = |lines: Vec<String>| -> Vec<String> {
                 lines.into_iter().filter(|line| !line.starts_with('!')).collect()
             };
-            assert_eq!(steps(glued), steps(each), "{} glued a hundred times", path.display());
+            assert_eq!(
+                steps(glued),
+                steps(each),
+                "{} glued a hundred times",
+                path.display()
+            );
         }
     }
 }
