@@ -196,9 +196,14 @@ impl Bus {
             tracing::warn!("some events are not confirmed at the end");
         }
         core.calls.close();
-        for wire in [&core.ingress, &core.egress] {
+        let wires = [&core.ingress, &core.egress];
+        for wire in wires {
             // drain alone loses the tail of what was published
             let _ = timeout(Duration::from_secs(2), wire.client.flush()).await;
+        }
+        // before the connections close, which would else be told as a loss
+        core.stop.cancel();
+        for wire in wires {
             let mut state = wire.state.subscribe();
             let drained = matches!(
                 timeout(Duration::from_secs(1), wire.client.drain()).await,
@@ -209,7 +214,6 @@ impl Bus {
                 tracing::warn!("the connection to NATS did not close in time");
             }
         }
-        core.stop.cancel();
     }
 }
 

@@ -24,7 +24,8 @@ pub(super) async fn keep(core: Arc<Core>) {
     let mut generation = 1;
     loop {
         let reason = tokio::select! {
-            () = core.stop.cancelled() => return,
+            // our own doing, and nothing to warn of
+            () = core.stop.cancelled() => return core.go_down("the bus is closed"),
             reason = lost(&mut ingress, seen.0) => reason,
             reason = lost(&mut egress, seen.1) => reason,
             reason = silent(&core.ingress) => reason,

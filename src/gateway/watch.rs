@@ -42,6 +42,8 @@ async fn link(gateway: Arc<Gateway>, readiness: Arc<Readiness>) {
                     gateway.metrics.nats_reconnects.inc();
                     Notice::Restored("NATS is back".to_owned())
                 }
+                // at the end nobody is left to be told; an outage before has its own warning
+                Link::Down { .. } if gateway.drain.is_cancelled() => return,
                 Link::Down { reason } => {
                     warn!(%reason, "NATS is away");
                     Notice::Degraded("NATS is away; commands fail until it is back".to_owned())
