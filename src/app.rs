@@ -138,7 +138,11 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     tokio::spawn(gateway.clone().serve_viewers());
     register(&gateway);
     readiness.started();
-    info!(gateway = %gateway_id, nats = %nats.url.join(", "), supervised = supervised.is_some(), "ready");
+    let page = format!(
+        "http://localhost:{}/",
+        gateway.port("gateway").unwrap_or_default()
+    );
+    info!(gateway = %gateway_id, nats = %nats.url.join(", "), supervised = supervised.is_some(), page, "ready");
 
     let signal = stopped(&mut terminate, &mut interrupt).await;
     info!("{signal}: draining");

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, Sources};
@@ -66,11 +67,11 @@ enum Command {
     Serve,
     /// Run reference workers
     #[command(
-        after_help = "Examples:\n  causeway worker voice\n  causeway worker voice --nats-url nats://10.0.0.5:4222"
+        after_help = "Examples:\n  causeway worker voice\n  causeway worker voice language --nats-url nats://10.0.0.5:4222"
     )]
     Worker {
-        /// Which ones
-        #[arg(required = true, value_name = "NAME")]
+        /// Which ones, all in one process
+        #[arg(required = true, value_name = "NAME", value_parser = PossibleValuesParser::new(worker::NAMES))]
         names: Vec<String>,
     },
     /// Check the configuration and tell every problem

@@ -1,12 +1,13 @@
 //! The bus contract word for word: every subject, every header, every stream. Whoever changes a line here changes what workers see.
 #![allow(clippy::unwrap_used)] // tests say what they expect
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
 use causeway::bus::contract::headers::{self, CommandHead, FactHead};
 use causeway::bus::contract::{self, Place, Tail, streams};
-use causeway::config;
+use causeway::config::{self, Config};
 use causeway::message::{Answer, Body, Class, Code, Fault};
 use serde_json::json;
 
@@ -112,6 +113,13 @@ fn subjects_are_read_back() {
     assert_eq!(contract::command_parts("gw.v1.cmd.main.a.b.c"), None);
 }
 
+/// Headers as they cross the wire.
+fn lines(list: &[(&str, Cow<'_, str>)]) -> Vec<String> {
+    list.iter()
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect()
+}
+
 #[test]
 fn headers_of_a_command() {
     let head = CommandHead {
@@ -123,13 +131,8 @@ fn headers_of_a_command() {
         content_type: Some("image/png"),
         traceparent: Some("00-aa-bb-01"),
     };
-    let list: Vec<String> = head
-        .list()
-        .iter()
-        .map(|(name, value)| format!("{name}: {value}"))
-        .collect();
     assert_eq!(
-        list,
+        lines(&head.list()),
         [
             "Nats-Msg-Id: 01HZ",
             "Gw-Time: 1700000000000000001",
@@ -159,13 +162,8 @@ fn headers_of_an_event() {
         traceparent: None,
         expected: Some(0),
     };
-    let list: Vec<String> = head
-        .list()
-        .iter()
-        .map(|(name, value)| format!("{name}: {value}"))
-        .collect();
     assert_eq!(
-        list,
+        lines(&head.list()),
         [
             "Nats-Msg-Id: 01HZ",
             "Gw-Time: 5",
@@ -256,16 +254,7 @@ fn only_recorded_traces_count() {
 }
 
 fn events() -> config::Events {
-    config::Events {
-        history: true,
-        replay: 100,
-        memory: 32 << 20,
-        max_age: Duration::from_secs(24 * 3600),
-        max_bytes: 1 << 30,
-        state_max_bytes: 1 << 30,
-        replicas: 1,
-        retry: Duration::from_secs(60),
-    }
+    Config::defaults().events
 }
 
 #[test]

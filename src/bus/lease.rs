@@ -348,21 +348,11 @@ fn down(why: impl std::fmt::Display) -> Fault {
 mod tests {
     use super::{STREAM, config};
     use crate::bus::contract::streams::definitions;
-    use crate::config::Events;
-    use std::time::Duration;
+    use crate::config::Config;
 
     #[test]
     fn a_worker_that_comes_first_creates_the_gateways_own_stream() {
-        let events = Events {
-            history: true,
-            replay: 100,
-            memory: 1,
-            max_age: Duration::from_secs(60),
-            max_bytes: 1,
-            state_max_bytes: 1,
-            replicas: 1,
-            retry: Duration::from_secs(60),
-        };
+        let events = Config::defaults().events;
         let ours = serde_json::to_value(config()).expect("json");
         let theirs = definitions(&events);
         let theirs = theirs.iter().find(|definition| definition.name == STREAM);

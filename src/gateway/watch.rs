@@ -66,7 +66,6 @@ async fn services(gateway: Arc<Gateway>) {
             Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => continue,
             Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
         };
-        info!(service = %change.service, running = change.running, "service");
         let service = change.service.clone();
         let notice = if change.running {
             Notice::Restored(format!("service {service} runs"))

@@ -22,36 +22,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
+pub use super::frame::Frame;
+
 pub mod heartbeat;
 pub mod polling;
 
 /// Joins packets in a long-polling body.
 pub const SEPARATOR: u8 = 0x1e;
-
-/// One packet as a transport carries it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Frame {
-    /// A text packet, its type digit first; always valid UTF-8.
-    Text(Bytes),
-    /// A binary message.
-    Binary(Bytes),
-}
-
-impl Frame {
-    /// Bytes without framing.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Text(bytes) | Self::Binary(bytes) => bytes.len(),
-        }
-    }
-
-    /// Whether nothing is in it.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
 
 /// A packet understood.
 #[derive(Clone, Debug, PartialEq, Eq)]

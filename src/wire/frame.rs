@@ -27,6 +27,18 @@ impl Frame {
             Self::Text(bytes) | Self::Binary(bytes) => bytes,
         }
     }
+
+    /// Bytes without framing.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    /// Whether nothing is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// What a frame is.

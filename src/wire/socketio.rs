@@ -129,6 +129,18 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// A packet that carries `data`, with no attachments, and asks for no ack.
+    #[must_use]
+    pub fn new(kind: Kind, namespace: impl Into<Bytes>, data: impl Into<Bytes>) -> Self {
+        Self {
+            kind,
+            attachments: None,
+            namespace: namespace.into(),
+            id: None,
+            data: data.into(),
+        }
+    }
+
     /// Reads the text of an Engine.IO message.
     ///
     /// # Errors

@@ -56,7 +56,11 @@ pub(super) async fn open(
             Err(_) => "no answer".to_owned(),
         };
         if !std::mem::replace(&mut told, true) {
-            tracing::warn!(urls = %urls.join(","), %cause, "waiting for NATS");
+            tracing::warn!(
+                urls = %urls.join(","),
+                %cause,
+                "waiting for NATS: start the gateway, or say where NATS is with --nats-url (GW_NATS_URL)"
+            );
         }
         tokio::select! {
             () = stop.cancelled() => return Ok(None),

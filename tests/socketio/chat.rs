@@ -31,7 +31,7 @@ impl App for Chat {
                 let said = [b"[\"auth\",", &auth[..], b"]"].concat();
                 vec![
                     Frame::Text(joined(name, "another id")),
-                    packet_of(Kind::Event, name, None, None, said),
+                    Frame::Text(socketio::Packet::new(Kind::Event, name, said).write()),
                 ]
             }
             Heard::Event(event) => answer(event),
@@ -42,35 +42,17 @@ impl App for Chat {
 fn answer(event: Event) -> Vec<Frame> {
     let name = NAMESPACES[event.namespace];
     let rest = &event.arguments.rest[..];
-    let binary = (!event.attachments.is_empty()).then_some(event.attachments.len());
-    let first = match event.name.as_str() {
-        "message" => packet_of(
-            Kind::Event,
-            name,
-            binary,
-            None,
-            [b"[\"message-back\",", rest, b"]"].concat(),
-        ),
-        "message-with-ack" => packet_of(Kind::Ack, name, binary, event.id, [b"[", rest, b"]"].concat()),
+    let (kind, id, said) = match event.name.as_str() {
+        "message" => (Kind::Event, None, [b"[\"message-back\",", rest, b"]"].concat()),
+        "message-with-ack" => (Kind::Ack, event.id, [b"[", rest, b"]"].concat()),
         _ => return Vec::new(),
     };
+    let packet = socketio::Packet {
+        id,
+        attachments: (!event.attachments.is_empty()).then_some(event.attachments.len()),
+        ..socketio::Packet::new(kind, name, said)
+    };
+    let first = Frame::Text(packet.write());
     let attachments = event.attachments.into_iter().map(Frame::Binary);
     std::iter::once(first).chain(attachments).collect()
-}
-
-fn packet_of(
-    kind: Kind,
-    name: &'static str,
-    attachments: Option<usize>,
-    id: Option<u64>,
-    data: Vec<u8>,
-) -> Frame {
-    let packet = socketio::Packet {
-        kind,
-        attachments,
-        namespace: Bytes::from_static(name.as_bytes()),
-        id,
-        data: data.into(),
-    };
-    Frame::Text(packet.write())
 }

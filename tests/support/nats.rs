@@ -150,16 +150,7 @@ impl Plan {
     pub fn at(server: &Server) -> Self {
         Self {
             nats: server.settings(),
-            events: config::Events {
-                history: true,
-                replay: 100,
-                memory: 32 << 20,
-                max_age: Duration::from_secs(24 * 3600),
-                max_bytes: 1 << 30,
-                state_max_bytes: 1 << 30,
-                replicas: 1,
-                retry: Duration::from_secs(60),
-            },
+            events: config::Config::defaults().events,
             commands: config::Commands {
                 deadline: Duration::from_secs(30),
                 limit: Duration::from_secs(300),

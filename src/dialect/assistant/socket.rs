@@ -85,7 +85,7 @@ impl Socket {
                 beat,
                 max_payload: self.max_message,
             };
-            out.push(send(handshake.frame()));
+            out.push(Step::Send(handshake.frame()));
             self.join_by = Some(now.saturating_add(CONNECT_TIMEOUT));
             Heartbeat::new(now, beat)
         }))
@@ -213,10 +213,6 @@ impl Session for Socket {
                 });
             }
         }
-        let frame = match frame {
-            Frame::Text(text) => engineio::Frame::Text(text),
-            Frame::Binary(bytes) => engineio::Frame::Binary(bytes),
-        };
         let heard = match Packet::read(frame) {
             Ok(Packet::Message(text)) => self.conversation.text(text),
             Ok(Packet::Binary(bytes)) => self.conversation.binary(bytes),
@@ -270,7 +266,7 @@ impl Session for Socket {
         let why = match (pulse, late) {
             (Pulse::Dead, _) => "no pong in time",
             (_, true) => "no namespace joined in time",
-            (Pulse::Ping, false) => return out.push(send(engineio::PING)),
+            (Pulse::Ping, false) => return out.push(Step::Send(engineio::PING)),
             (Pulse::Quiet, false) => return,
         };
         self.over = true;
@@ -291,11 +287,4 @@ fn envelope(namespace: usize, ack: Option<u64>) -> Envelope {
         Some(id) => Envelope::Ack(NAMESPACES[namespace], id),
         None => Envelope::Event(NAMESPACES[namespace]),
     }
-}
-
-fn send(frame: engineio::Frame) -> Step {
-    Step::Send(match frame {
-        engineio::Frame::Text(text) => Frame::Text(text),
-        engineio::Frame::Binary(bytes) => Frame::Binary(bytes),
-    })
 }

@@ -4,8 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::dialect::{Fate, Frame, Offence, Opening, Session, Step};
 use crate::message::{Close, Now, Reply};
 use crate::wire::engineio::heartbeat::{Beat, Heartbeat, Pulse};
@@ -56,7 +54,7 @@ impl Engine {
                 beat: BEAT,
                 max_payload: MAX_PAYLOAD,
             };
-            out.push(send(handshake.frame()));
+            out.push(Step::Send(handshake.frame()));
             self.join_by = self.chat.is_some().then(|| now + CONNECT_TIMEOUT);
             Heartbeat::new(now, BEAT)
         })
@@ -96,7 +94,8 @@ impl Engine {
                 let auth = if auth.is_empty() { &b"{}"[..] } else { &auth[..] };
                 let said = [b"[\"auth\",", auth, b"]"].concat();
                 out.push(Step::Send(Frame::Text(joined(name, &format!("{}-", self.sid)))));
-                out.push(Step::Send(packet_of(Kind::Event, name, None, None, said)));
+                let told = socketio::Packet::new(Kind::Event, name, said);
+                out.push(Step::Send(Frame::Text(told.write())));
             }
             Heard::Event(event) => answer(event, out),
         }
@@ -107,35 +106,21 @@ impl Engine {
 fn answer(event: Event, out: &mut Vec<Step>) {
     let name = NAMESPACES[event.namespace];
     let rest = &event.arguments.rest[..];
-    let binary = (!event.attachments.is_empty()).then_some(event.attachments.len());
-    let first = match event.name.as_str() {
+    let mut first = match event.name.as_str() {
         "message" => {
             let said = [b"[\"message-back\",", rest, b"]"].concat();
-            packet_of(Kind::Event, name, binary, None, said)
+            socketio::Packet::new(Kind::Event, name, said)
         }
-        "message-with-ack" => packet_of(Kind::Ack, name, binary, event.id, [b"[", rest, b"]"].concat()),
+        "message-with-ack" => socketio::Packet {
+            id: event.id,
+            ..socketio::Packet::new(Kind::Ack, name, [b"[", rest, b"]"].concat())
+        },
         _ => return,
     };
-    out.push(Step::Send(first));
+    first.attachments = (!event.attachments.is_empty()).then_some(event.attachments.len());
+    out.push(Step::Send(Frame::Text(first.write())));
     let attachments = event.attachments.into_iter();
     out.extend(attachments.map(|part| Step::Send(Frame::Binary(part))));
-}
-
-fn packet_of(
-    kind: Kind,
-    name: &'static str,
-    attachments: Option<usize>,
-    id: Option<u64>,
-    data: Vec<u8>,
-) -> Frame {
-    let packet = socketio::Packet {
-        kind,
-        attachments,
-        namespace: Bytes::from_static(name.as_bytes()),
-        id,
-        data: data.into(),
-    };
-    Frame::Text(packet.write())
 }
 
 impl Session for Engine {
@@ -148,10 +133,6 @@ impl Session for Engine {
             return Ok(());
         }
         self.start(now.mono, out).heard(now.mono);
-        let frame = match frame {
-            Frame::Text(text) => engineio::Frame::Text(text),
-            Frame::Binary(bytes) => engineio::Frame::Binary(bytes),
-        };
         match Packet::read(frame) {
             Ok(Packet::Close) => {
                 self.over = true;
@@ -175,7 +156,7 @@ impl Session for Engine {
         match pulse {
             Pulse::Dead => {}
             _ if late => {}
-            Pulse::Ping => return out.push(send(engineio::PING)),
+            Pulse::Ping => return out.push(Step::Send(engineio::PING)),
             Pulse::Quiet => return,
         }
         self.over = true;
@@ -189,11 +170,4 @@ impl Session for Engine {
         let beat = self.heartbeat.map_or(Duration::ZERO, |beat| beat.deadline());
         Some(self.join_by.map_or(beat, |by| beat.min(by)))
     }
-}
-
-fn send(frame: engineio::Frame) -> Step {
-    Step::Send(match frame {
-        engineio::Frame::Text(text) => Frame::Text(text),
-        engineio::Frame::Binary(bytes) => Frame::Binary(bytes),
-    })
 }

@@ -5,13 +5,12 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Connection, Ending};
-use crate::dialect::Frame;
 use crate::gateway::intake::Item;
 use crate::gateway::polls::{News, Poller};
 use crate::message::Close;
 use crate::telemetry::clock;
 use crate::wire::engineio::polling::{Act, End};
-use crate::wire::{engineio, frame};
+use crate::wire::frame;
 
 /// A session that was closed is fetched from within this, or not at all.
 const FAREWELL: Duration = Duration::from_secs(6);
@@ -54,7 +53,7 @@ impl Connection {
         };
         let mut acts = Vec::new();
         if poller.polling.is_polled() && self.outbox.queued() > 0 {
-            let frames = self.outbox.fetch().into_iter().map(packet);
+            let frames = self.outbox.fetch().into_iter();
             poller.polling.send_all(frames, &mut acts);
         }
         if poller.holds() && !self.intake.has_more() {
@@ -81,18 +80,14 @@ impl Connection {
                 Act::Answer(ticket, response) => poller.answer(ticket, response),
                 Act::Deliver(packet) => {
                     self.calls.metrics().received_bytes.inc_by(packet.len() as u64);
-                    self.intake.hand_in(Item::Frame(match packet {
-                        engineio::Frame::Text(text) => Frame::Text(text),
-                        engineio::Frame::Binary(bytes) => Frame::Binary(bytes),
-                    }));
+                    self.intake.hand_in(Item::Frame(packet));
                 }
                 Act::Write(ticket, packet) => {
                     let Some(probe) = poller.probe.as_ref().filter(|probe| probe.ticket == ticket) else {
                         continue;
                     };
                     // a few bytes into an empty send buffer: what does not fit means a client that never reads
-                    let (engineio::Frame::Text(bytes) | engineio::Frame::Binary(bytes)) = packet;
-                    let bytes = frame::text(&bytes);
+                    let bytes = frame::text(packet.bytes());
                     if probe.stream.try_write(&bytes).ok() != Some(bytes.len()) {
                         poller.shut(ticket, &self.gateway);
                         poller.polling.socket_gone(ticket, &mut Vec::new());
@@ -122,7 +117,7 @@ impl Connection {
             let mut acts = Vec::new();
             match probe.intake.pop() {
                 None => return None,
-                Some(Item::Frame(frame)) => poller.polling.frame(ticket, packet(frame), &mut acts),
+                Some(Item::Frame(frame)) => poller.polling.frame(ticket, frame, &mut acts),
                 Some(Item::Ping(_) | Item::Pong) => {}
                 Some(Item::Goodbye(_) | Item::Broken(_) | Item::End | Item::Lost) => {
                     poller.polling.socket_gone(ticket, &mut acts);
@@ -151,7 +146,7 @@ impl Connection {
     /// The last moments of a session that polls: what is queued, then the end, to the GET that waits or comes soon.
     pub(super) async fn end_polled(&mut self, mut poller: Box<Poller>, ending: &Ending) {
         let mut acts = Vec::new();
-        let frames = self.outbox.fetch().into_iter().map(packet);
+        let frames = self.outbox.fetch().into_iter();
         match ending {
             Ending::Closed(close) if close.code == 1002 => poller.polling.abort(&mut acts),
             Ending::Closed(_) | Ending::Drained => {
@@ -181,12 +176,5 @@ impl Connection {
                 poller.visit(&self.gateway, clock::read().mono, visit, false, &mut acts);
             }
         }
-    }
-}
-
-fn packet(frame: Frame) -> engineio::Frame {
-    match frame {
-        Frame::Text(text) => engineio::Frame::Text(text),
-        Frame::Binary(bytes) => engineio::Frame::Binary(bytes),
     }
 }

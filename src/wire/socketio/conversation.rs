@@ -201,30 +201,17 @@ impl Conversation {
 /// The frame that welcomes a client to a namespace.
 #[must_use]
 pub fn joined(namespace: &'static str, sid: &str) -> Bytes {
-    packet(
-        Kind::Connect,
-        Bytes::from_static(namespace.as_bytes()),
-        format!("{{\"sid\":{}}}", serde_json::Value::from(sid)),
-    )
+    let data = format!("{{\"sid\":{}}}", serde_json::Value::from(sid));
+    Packet::new(Kind::Connect, namespace, data).write()
 }
 
 fn refused(namespace: Bytes) -> Bytes {
-    packet(
+    Packet::new(
         Kind::ConnectError,
         namespace,
-        "{\"message\":\"Invalid namespace\"}".to_owned(),
+        "{\"message\":\"Invalid namespace\"}",
     )
-}
-
-fn packet(kind: Kind, namespace: Bytes, data: String) -> Bytes {
-    let packet = Packet {
-        kind,
-        attachments: None,
-        namespace,
-        id: None,
-        data: data.into(),
-    };
-    packet.write()
+    .write()
 }
 
 fn object(data: &[u8]) -> Result<(), Breach> {
