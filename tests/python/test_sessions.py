@@ -21,7 +21,9 @@ MANY = 400
 def narrow(tmp_path):
     """A broker that takes small messages only."""
     conf = tmp_path / "nats.conf"
-    conf.write_text(f"max_payload: {MOST}\njetstream {{ store_dir: {json.dumps(str(tmp_path / 'store'))} }}\n")
+    store = json.dumps(str(tmp_path / "store"))
+    # room for the reserved sizes of all streams, whatever the disk has: little of it is used
+    conf.write_text(f"max_payload: {MOST}\njetstream {{ store_dir: {store}, max_file_store: 64GB }}\n")
     server = Broker(tmp_path / "nats", "-c", str(conf))
     yield server
     server.stop()
@@ -41,7 +43,8 @@ async def body(connection, answer) -> bytes:
     if reference is None:
         return answer.data
     assert answer.data == b""
-    bucket, name, size, digest = re.fullmatch(r"object:(\w+)/([\w-]+);size=(\d+);sha256=([0-9a-f]{64})", reference).groups()
+    form = r"object:(\w+)/([\w-]+);size=(\d+);sha256=([0-9a-f]{64})"
+    bucket, name, size, digest = re.fullmatch(form, reference).groups()
     assert bucket == "GW_BODIES"
     store = await connection.jetstream().object_store(bucket)
     data = (await store.get(name)).data
