@@ -64,6 +64,11 @@ bench: ## measure beside nats-server's own WebSocket and print the ratios
 	@deploy/scripts/need nats-server cc
 	cargo bench --profile $(BENCH_PROFILE) --bench gateway
 
+.PHONY: replicas
+replicas: setup ## commands a second with one, two and three instances of a worker
+	cargo build --bin causeway
+	CAUSEWAY_BIN="$(abspath $(TARGET))/debug/causeway" "$(VENV)/bin/python" tests/bench/replicas.py
+
 faults: ## kill, pause, cut and stall on purpose; count what clients lose (T=name for one)
 	@deploy/scripts/need nats-server
 	@# moves the clock of one scenario, which is skipped aloud without it

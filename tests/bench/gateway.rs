@@ -9,6 +9,7 @@
 mod fanout;
 mod idle;
 mod nats;
+mod overhead;
 mod report;
 mod roundtrip;
 mod servers;
@@ -68,6 +69,9 @@ async fn main() -> Outcome<()> {
     let roundtrip = roundtrip::measure(&plan, &servers).await?;
     println!("fan-out ...");
     let fanout = fanout::measure(&plan, &servers).await?;
+    println!("metrics on and off ...");
+    let overhead = overhead::measure();
     report::print(&idle, &roundtrip, &fanout);
+    report::watched(&overhead, &roundtrip, &fanout, plan.clients);
     Ok(())
 }

@@ -2,8 +2,13 @@
 
 use crate::fanout::Fanout;
 use crate::idle::Idle;
+use crate::overhead::Overhead;
 use crate::roundtrip::Roundtrip;
 
+/// Share of the CPU that may go into metrics and the decision to trace.
+const WATCHED: f64 = 0.03;
+/// Nanoseconds a message that is not traced may pay for that.
+const GATE: f64 = 20.0;
 /// Bytes an idle connection may hold.
 const IDLE_BYTES: f64 = 6.0 * 1024.0;
 /// CPU of a delivery, against nats-server's own.
@@ -61,6 +66,36 @@ pub(crate) fn print(idle: &Idle, roundtrip: &Roundtrip, fanout: &Fanout) {
     println!();
     spread("gateway", &fanout.gateway);
     spread("nats-server", &fanout.nats);
+}
+
+/// Prints what being watched costs.
+pub(crate) fn watched(overhead: &Overhead, roundtrip: &Roundtrip, fanout: &Fanout, clients: usize) {
+    println!();
+    println!(
+        "{:<34} {:>10} {:>12} {:>8}  target",
+        "", "watching", "in all", "share"
+    );
+    share("command, us CPU", overhead.command, roundtrip.cpu);
+    // an event is counted once for all clients of a room
+    let delivery = overhead.event / clients as f64;
+    share("delivery, us CPU", delivery, median(&fanout.gateway));
+    let verdict = verdict("<= 20 ns", overhead.gate <= GATE);
+    println!(
+        "{:<34} {:>10.1} {:>12} {:>8}  {verdict}",
+        "message not traced, ns", overhead.gate, "", ""
+    );
+}
+
+fn share(name: &str, watching: f64, whole: Option<f64>) {
+    let Some(whole) = whole else { return };
+    let share = watching / whole;
+    println!(
+        "{name:<34} {:>10.3} {:>12.2} {:>7.2}%  {}",
+        watching / 1e3,
+        whole / 1e3,
+        share * 100.0,
+        verdict("<= 3 %", share <= WATCHED)
+    );
 }
 
 fn row(name: &str, gateway: Option<f64>, nats: f64, verdict: Option<String>) {

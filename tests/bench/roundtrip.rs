@@ -8,13 +8,15 @@ use hdrhistogram::Histogram;
 use tokio::time::timeout;
 
 use crate::nats::NatsSocket;
-use crate::servers::Servers;
+use crate::servers::{Server, Servers};
 use crate::socket::{PATIENCE, Socket, TEXT, tick};
 use crate::{Outcome, Plan, SPACE};
 
 /// Times of both roads to the same worker.
 pub(crate) struct Roundtrip {
     pub(crate) gateway: Option<Times>,
+    /// The gateway's CPU for one command, in nanoseconds.
+    pub(crate) cpu: Option<f64>,
     pub(crate) nats: Times,
 }
 
@@ -38,6 +40,8 @@ pub(crate) async fn measure(plan: &Plan, servers: &Servers) -> Outcome<Roundtrip
     };
     let mut times = [Histogram::<u64>::new(3)?, Histogram::<u64>::new(3)?];
     wait_for_worker(&mut nats).await?;
+    let cpu = || servers.gateway.as_ref().map(Server::cpu).transpose();
+    let mut before = cpu()?;
     // the first block on each side warms up
     for block in 0..=plan.calls / BLOCK {
         for tick in block * BLOCK..(block + 1) * BLOCK {
@@ -45,6 +49,9 @@ pub(crate) async fn measure(plan: &Plan, servers: &Servers) -> Outcome<Roundtrip
             if block > 0 {
                 times[0].record(time.as_nanos() as u64)?;
             }
+        }
+        if block == 1 {
+            before = cpu()?;
         }
         let Some(gateway) = &mut gateway else { continue };
         for tick in block * BLOCK..(block + 1) * BLOCK {
@@ -55,12 +62,15 @@ pub(crate) async fn measure(plan: &Plan, servers: &Servers) -> Outcome<Roundtrip
         }
     }
     worker.abort();
+    let asked = (plan.calls / BLOCK * BLOCK) as f64;
+    let cpu = before.zip(cpu()?).map(|(before, after)| (after - before) / asked);
     let [nats, through] = times.map(|histogram| Times {
         p50: histogram.value_at_quantile(0.5) as f64,
         p99: histogram.value_at_quantile(0.99) as f64,
     });
     Ok(Roundtrip {
         gateway: gateway.map(|_| through),
+        cpu,
         nats,
     })
 }
