@@ -19,6 +19,8 @@ use crate::edge::{cors, upgrade};
 use crate::gateway::Gateway;
 use crate::message::{self, Answer, CallId, Class, Code, Command, Fault, Reply, Space};
 use crate::telemetry::clock;
+use crate::telemetry::metrics::{DialectMetrics, Outcome};
+use crate::telemetry::trace::{self, CommandSpan};
 
 /// The dialect these routes belong to.
 const DIALECT: &str = "assistant";
@@ -143,7 +145,7 @@ async fn execute(
     let Some(service) = routes.service("execute_command") else {
         return Err(Fault::new(Code::NoWorker, "execute_command is not routed"));
     };
-    let command = Command {
+    let mut command = Command {
         id: CallId(1),
         service,
         action: "execute_command".to_owned(),
@@ -152,21 +154,62 @@ async fn execute(
         traceparent: None,
     };
     let from = format!("{DIALECT}/{}", ulid::Ulid::new());
+    let context = gateway.gate.sample(trace::of(headers).as_deref());
+    let span = context.map(|context| CommandSpan::start(&context, DIALECT, &command));
+    command.traceparent = span.as_ref().map(CommandSpan::traceparent);
+    let metrics = gateway.metrics.dialect(DIALECT);
+    metrics.in_flight.inc();
+    let asked = Asked {
+        space,
+        from,
+        since: clock::now(),
+        span,
+        metrics,
+    };
     let (sender, answers) = mpsc::channel(ANSWERS);
-    gateway
+    let replies = Arc::new(Answers(sender));
+    let called = gateway
         .bus
-        .call(&from, &space, command, clock::unix(), Arc::new(Answers(sender)))
-        .await?;
-    gateway
-        .tasks
-        .spawn(broadcast(gateway.clone(), space, from, answers));
+        .call(&asked.from, &asked.space, command, clock::unix(), replies)
+        .await;
+    if let Err(fault) = called {
+        asked.over(Outcome::Failed(fault.code));
+        return Err(fault);
+    }
+    gateway.tasks.spawn(broadcast(gateway.clone(), asked, answers));
     Ok(json(
         StatusCode::OK,
         &json!({"message": "Command execution started"}),
     ))
 }
 
-struct Answers(mpsc::Sender<Answer>);
+/// A command under way for a client that does not wait.
+struct Asked {
+    space: Space,
+    from: String,
+    since: std::time::Instant,
+    span: Option<CommandSpan>,
+    metrics: Arc<DialectMetrics>,
+}
+
+impl Asked {
+    /// Closes its books.
+    fn over(self, outcome: Outcome) {
+        self.metrics.in_flight.dec();
+        self.metrics.command_ended(self.since, outcome);
+        if let Some(span) = self.span {
+            span.end(matches!(outcome, Outcome::Failed(_)).then(|| outcome.name()));
+        }
+    }
+}
+
+enum News {
+    /// The trace of the final answer that follows.
+    Traced(String),
+    Answer(Answer),
+}
+
+struct Answers(mpsc::Sender<News>);
 
 impl Replies for Answers {
     fn reply(&self, reply: Reply) {
@@ -174,16 +217,31 @@ impl Replies for Answers {
         if !reply.answer.is_final() && self.0.capacity() <= 1 {
             return;
         }
-        if let Err(error) = self.0.try_send(reply.answer) {
+        if let Err(error) = self.0.try_send(News::Answer(reply.answer)) {
             debug!(%error, "an answer was not broadcast");
+        }
+    }
+
+    fn traced(&self, _id: CallId, traceparent: &str) {
+        if self.0.capacity() > 1 {
+            let _ = self.0.try_send(News::Traced(traceparent.to_owned()));
         }
     }
 }
 
 /// Tells the space how a command went and what came of it.
-async fn broadcast(gateway: Arc<Gateway>, space: Space, from: String, mut answers: mpsc::Receiver<Answer>) {
-    while let Some(answer) = answers.recv().await {
-        let last = answer.is_final();
+async fn broadcast(gateway: Arc<Gateway>, mut asked: Asked, mut answers: mpsc::Receiver<News>) {
+    while let Some(news) = answers.recv().await {
+        let answer = match news {
+            News::Traced(traceparent) => {
+                if let Some(span) = &mut asked.span {
+                    span.replied(&traceparent);
+                }
+                continue;
+            }
+            News::Answer(answer) => answer,
+        };
+        let ended = Outcome::of(&answer);
         let (topic, body) = match answer {
             Answer::Ack(_) => continue,
             Answer::Progress(body) if body.is_empty() => continue,
@@ -199,12 +257,12 @@ async fn broadcast(gateway: Arc<Gateway>, space: Space, from: String, mut answer
         };
         let fact = Fact {
             class: Class::Event,
-            space: space.clone(),
+            space: asked.space.clone(),
             dialect: DIALECT.into(),
             topic: topic.to_owned(),
             body,
             time: clock::unix(),
-            from: Some(from.clone()),
+            from: Some(asked.from.clone()),
             id: None,
             expected: None,
             traceparent: None,
@@ -213,8 +271,8 @@ async fn broadcast(gateway: Arc<Gateway>, space: Space, from: String, mut answer
             let fault: Fault = unstored.into();
             debug!(%fault, topic, "a result was not broadcast");
         }
-        if last {
-            return;
+        if let Some(outcome) = ended {
+            return asked.over(outcome);
         }
     }
 }

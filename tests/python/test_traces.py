@@ -7,10 +7,12 @@ import secrets
 import shutil
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 import websockets
 from collector import Collector
+from figures import figures
 from documents import Worker, talk
 from stack import Broker, Gateway, Workers
 from talk import client
@@ -199,6 +201,25 @@ async def test_assistant_on_socket_io(gateway, python, collector, space):
             process.kill()
     assert json.loads(told)["data"]["greeting"] == "Hello, Ada!"
     is_one_command(await collector.whole(me.trace, 4), me, "assistant", "greeter", "greeter")
+
+
+async def test_assistant_over_rest(gateway, workers, collector, space):
+    await is_listed(gateway, "command_processor")
+    me = Client()
+    before = await figures(gateway)
+    url = f"http://127.0.0.1:{gateway.port}/api/execute_command?space={space}"
+    headers = {"traceparent": me.header, "Content-Type": "application/json"}
+    request = urllib.request.Request(url, json.dumps({"text": "time"}).encode(), headers)
+    answer = await asyncio.to_thread(urllib.request.urlopen, request, None, 10)
+    assert answer.status == 200
+    # the client does not wait; its command ends when the space was told, and counts like any other
+    spans = await collector.whole(me.trace, 6)
+    command = [span for span in spans if "evt" not in span.name]
+    is_one_command(command, me, "assistant", "command_processor", "rust")
+    done = {"dialect": "assistant", "outcome": "done"}
+    now = await figures(gateway)
+    name = "gw_command_duration_seconds_count"
+    assert now.sum(name, **done) == before.sum(name, **done) + 1
 
 
 async def test_scripting(gateway, python, collector):
