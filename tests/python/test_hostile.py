@@ -8,6 +8,7 @@
 | JSON without an end to its nesting | `…nesting_without_end…` |
 | a client that does not read | `test_slow.py` |
 | lengths with the top bit or of 2^63-1, endless fragments, reserved bits, short, bad and not UTF-8 close frames, unmasked frames, pings of 126 bytes | `…a_broken_frame_is_closed_with_its_code` |
+| the same at every door | `…every_door_keeps_the_same_rules` |
 | compression: never agreed to, however often it is offered, so nothing can be inflated | `…nothing_is_inflated` |
 | handshakes: key, version, `Origin`, `Host`, forwarding headers, extensions | `…a_handshake_gets_its_status` |
 | heads too large or broken | `…a_head_that_is_no_head…` |
@@ -142,6 +143,34 @@ async def test_a_broken_frame_is_closed_with_its_code(broker, gateway, space, na
         async with raw.upgraded(gateway.port, f"/events/{space}") as peer:
             await peer.send(sent)
             assert await peer.close_code() == code
+
+
+# every door with a WebSocket behind it: which port, which path
+DOORS = {
+    "voice": ("port", "/events/{}"),
+    "voice, own port": ("voice", "/s/{}"),
+    "assistant": ("port", "/ws/{}"),
+    "assistant, Socket.IO": ("port", "/socket.io/?EIO=4&transport=websocket&space={}"),
+    "cad": ("port", "/cad/s/{}"),
+    "cad, own port": ("cad", "/s/{}"),
+}
+# what breaks the protocol whatever the limits of a dialect are
+ANYWHERE = ["unmasked", "first reserved bit", "close of one byte", "text not UTF-8", "length with the top bit"]
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_every_door_keeps_the_same_rules(broker, gateway, space, door):
+    port, path = getattr(gateway, DOORS[door][0]), DOORS[door][1].format(space)
+    async with neighbour(broker, gateway, space):
+        for name in ANYWHERE:
+            sent, code = FRAMES[name]
+            async with raw.upgraded(port, path) as peer:
+                await peer.send(sent)
+                assert await peer.close_code() == code, name
+        for name in ("origin null", "foreign origin", "origin twice", "rebound name", "version 12", "no key"):
+            changes, status = HANDSHAKES[name]
+            head = await raw.handshake(port, path, changes)
+            assert head.split(" ")[1] == str(status), (name, head)
 
 
 async def test_nothing_is_inflated(broker, gateway, space):
