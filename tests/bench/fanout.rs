@@ -27,7 +27,7 @@ pub(crate) struct Fanout {
 
 /// What all clients of one side have got so far.
 #[derive(Default)]
-struct Tally {
+pub(crate) struct Tally {
     delivered: AtomicU64,
     /// Events that came out of turn: a side that loses or repeats is no side to compare with.
     astray: AtomicU64,
@@ -35,12 +35,20 @@ struct Tally {
 
 impl Tally {
     /// Notes an event and returns what must come next.
-    fn note(&self, expected: Option<u64>, number: u64) -> u64 {
+    pub(crate) fn note(&self, expected: Option<u64>, number: u64) -> u64 {
         if expected.is_some_and(|expected| expected != number) {
             self.astray.fetch_add(1, Ordering::Relaxed);
         }
         self.delivered.fetch_add(1, Ordering::Relaxed);
         number + 1
+    }
+
+    /// A side that loses, repeats or reorders fails the run.
+    pub(crate) fn exact(&self, side: &str) -> Outcome<()> {
+        match self.astray.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            astray => Err(format!("{astray} events came out of turn through {side}").into()),
+        }
     }
 }
 
@@ -86,16 +94,13 @@ pub(crate) async fn measure(plan: &Plan, servers: &Servers) -> Outcome<Fanout> {
                 .push((servers.nats.cpu()? - broker) / deliveries(plan));
         }
     }
-    for (side, tally) in [("nats-server", &nats), ("gateway", &gateway)] {
-        let astray = tally.astray.load(Ordering::Relaxed);
-        if astray > 0 {
-            return Err(format!("{astray} events came out of turn through {side}").into());
-        }
-    }
+    nats.exact("nats-server")?;
+    gateway.exact("gateway")?;
     Ok(found)
 }
 
-fn deliveries(plan: &Plan) -> f64 {
+/// Deliveries in one burst.
+pub(crate) fn deliveries(plan: &Plan) -> f64 {
     plan.clients as f64 * plan.events as f64
 }
 
@@ -118,7 +123,12 @@ async fn hear_gateway(mut client: Socket, tally: Arc<Tally>) -> Outcome<()> {
 }
 
 /// One burst, evenly spread; a machine that falls behind sends later, never faster.
-async fn send(plan: &Plan, publisher: &async_nats::Client, subject: &str, next: &mut u64) -> Outcome<()> {
+pub(crate) async fn send(
+    plan: &Plan,
+    publisher: &async_nats::Client,
+    subject: &str,
+    next: &mut u64,
+) -> Outcome<()> {
     let mut pace = interval(Duration::from_secs(1) / u32::try_from(plan.rate.max(1))?);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for _ in 0..plan.events {
@@ -129,7 +139,7 @@ async fn send(plan: &Plan, publisher: &async_nats::Client, subject: &str, next: 
         );
         let mut headers = HeaderMap::new();
         if subject.starts_with("gw.") {
-            headers.insert("Nats-Msg-Id", format!("bench-{next}"));
+            headers.insert("Nats-Msg-Id", format!("{subject}-{next}"));
         }
         let body = Bytes::from(body);
         let sent = if headers.is_empty() {
@@ -147,7 +157,12 @@ async fn send(plan: &Plan, publisher: &async_nats::Client, subject: &str, next: 
 }
 
 /// Waits until every client has every event, and fails when that stops getting nearer.
-async fn arrived(plan: &Plan, tally: &Tally, sent: u64, tasks: &mut JoinSet<Outcome<()>>) -> Outcome<()> {
+pub(crate) async fn arrived(
+    plan: &Plan,
+    tally: &Tally,
+    sent: u64,
+    tasks: &mut JoinSet<Outcome<()>>,
+) -> Outcome<()> {
     let wanted = plan.clients as u64 * sent;
     let (mut seen, mut since) = (0, Instant::now());
     loop {

@@ -1,19 +1,22 @@
-//! `make bench`: the gateway beside nats-server's own WebSocket, same machine, same run, same client.
+//! `make bench`: the gateway beside those who do the same work, same machine, same run, same client.
 //!
 //! Three questions: what one delivery costs when a thousand clients hear every event, how long a
 //! command takes there and back, and what an idle connection holds. This process is client, worker
-//! and publisher; the two servers are processes of their own, so that their CPU and memory are theirs.
-//! The client's WebSocket code is its own and shares nothing with the gateway's.
+//! and publisher; the servers are processes of their own, so that their CPU and memory are theirs.
+//! The client's WebSocket code is its own and shares nothing with the gateway's. Each part compares with another
+//! server and prints its own table; `--part` picks some.
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
 
 mod fanout;
 mod idle;
 mod nats;
+mod nats_part;
 mod overhead;
 mod report;
 mod roundtrip;
 mod servers;
 mod socket;
+mod socketio;
 
 use clap::Parser;
 
@@ -25,7 +28,7 @@ pub(crate) const SPACE: &str = "bench";
 
 /// What to measure and how much of it.
 #[derive(Clone, Debug, Parser)]
-#[command(about = "Measures the gateway beside nats-server's own WebSocket")]
+#[command(about = "Measures the gateway beside other servers")]
 pub(crate) struct Plan {
     /// Clients that hear every event.
     #[arg(long, default_value_t = 1000)]
@@ -48,30 +51,35 @@ pub(crate) struct Plan {
     /// Leaves the gateway out.
     #[arg(long)]
     nats_only: bool,
+    /// Only this part; may be repeated.
+    #[arg(long)]
+    part: Vec<String>,
     /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+impl Plan {
+    /// Whether a part is to be measured.
+    fn has(&self, part: &str) -> bool {
+        self.part.is_empty() || self.part.iter().any(|asked| asked == part)
+    }
 }
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Outcome<()> {
     let plan = Plan::parse();
     servers::raise_descriptor_limit(plan.idle.max(plan.clients) as u64 + 512)?;
-    let servers = servers::Servers::start(&plan).await?;
     println!(
         "{} clients hear {} x {} events at {}/s; {} commands; {} idle connections",
         plan.clients, plan.repeats, plan.events, plan.rate, plan.calls, plan.idle
     );
-    // memory first: later loads leave room in both heaps that idle connections would then fill for free
-    println!("idle connections ...");
-    let idle = idle::measure(&plan, &servers).await?;
-    println!("commands ...");
-    let roundtrip = roundtrip::measure(&plan, &servers).await?;
-    println!("fan-out ...");
-    let fanout = fanout::measure(&plan, &servers).await?;
-    println!("metrics on and off ...");
-    let overhead = overhead::measure();
-    report::print(&idle, &roundtrip, &fanout);
-    report::watched(&overhead, &roundtrip, &fanout, plan.clients);
+    // one line a part: each starts servers of its own, so that none finds the heaps of another
+    if plan.has("nats") {
+        nats_part::run(&plan).await?;
+    }
+    if plan.has("socketio") {
+        socketio::run(&plan).await?;
+    }
     Ok(())
 }

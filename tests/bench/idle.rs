@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use crate::nats::NatsSocket;
 use crate::servers::{Server, Servers};
 use crate::socket::Socket;
+use crate::socketio::IoSocket;
 use crate::{Outcome, Plan, SPACE};
 
 /// Bytes of resident memory for each connection.
@@ -19,10 +20,15 @@ pub(crate) struct Idle {
 /// Connections opened at once: enough to be quick, few enough to leave no mark of their own.
 const AT_ONCE: usize = 32;
 
+/// Who the idle clients are.
 #[derive(Clone, Copy)]
-enum Side {
+pub(crate) enum Side {
+    /// Voice clients of the gateway.
     Gateway,
+    /// Subscribers of nats-server.
     Nats,
+    /// Socket.IO clients, of whomever.
+    SocketIo,
 }
 
 /// Measures both servers, one after the other.
@@ -35,7 +41,8 @@ pub(crate) async fn measure(plan: &Plan, servers: &Servers) -> Outcome<Idle> {
     Ok(Idle { gateway, nats })
 }
 
-async fn per_connection(plan: &Plan, server: &Server, side: Side) -> Outcome<f64> {
+/// Bytes of resident memory that each idle client adds to a server.
+pub(crate) async fn per_connection(plan: &Plan, server: &Server, side: Side) -> Outcome<f64> {
     // what a server sets up once at its first clients is no cost of a connection
     drop(connect(AT_ONCE, server, side).await?);
     sleep(Duration::from_secs(1)).await;
@@ -70,6 +77,7 @@ async fn connect(count: usize, server: &Server, side: Side) -> Outcome<JoinSet<O
                         client.subscribe("bench.idle").await?;
                         Client::Nats(client)
                     }
+                    Side::SocketIo => Client::SocketIo(IoSocket::open(address).await?),
                 })
             });
         }
@@ -83,6 +91,7 @@ async fn connect(count: usize, server: &Server, side: Side) -> Outcome<JoinSet<O
 enum Client {
     Gateway(Socket),
     Nats(NatsSocket),
+    SocketIo(IoSocket),
 }
 
 impl Client {
@@ -92,6 +101,9 @@ impl Client {
                 socket.next().await?;
             },
             Self::Nats(mut client) => loop {
+                client.next().await?;
+            },
+            Self::SocketIo(mut client) => loop {
                 client.next().await?;
             },
         }

@@ -18,11 +18,7 @@ const ROUNDTRIP_RATIO: f64 = 1.6;
 
 /// Prints everything found.
 pub(crate) fn print(idle: &Idle, roundtrip: &Roundtrip, fanout: &Fanout) {
-    println!();
-    println!(
-        "{:<34} {:>10} {:>12} {:>8}  target",
-        "", "gateway", "nats-server", "ratio"
-    );
+    head("nats-server");
     row(
         "idle memory, KB a connection",
         idle.gateway.map(|bytes| bytes / 1024.0),
@@ -59,11 +55,6 @@ pub(crate) fn print(idle: &Idle, roundtrip: &Roundtrip, fanout: &Fanout) {
         roundtrip.nats.p99 / 1e3,
         None,
     );
-    let spread = |name: &str, bursts: &[f64]| {
-        let bursts: Vec<_> = bursts.iter().map(|ns| format!("{:.2}", ns / 1e3)).collect();
-        println!("fan-out bursts, {name}: {}", bursts.join(" "));
-    };
-    println!();
     spread("gateway", &fanout.gateway);
     spread("nats-server", &fanout.nats);
 }
@@ -98,22 +89,37 @@ fn share(name: &str, watching: f64, whole: Option<f64>) {
     );
 }
 
-fn row(name: &str, gateway: Option<f64>, nats: f64, verdict: Option<String>) {
+/// The head of a table that compares the gateway with `other`.
+pub(crate) fn head(other: &str) {
+    println!();
+    println!("{:<34} {:>10} {other:>12} {:>8}  target", "", "gateway", "ratio");
+}
+
+/// Every burst of one side, so that a reader sees how far they are apart.
+pub(crate) fn spread(name: &str, bursts: &[f64]) {
+    let bursts: Vec<_> = bursts.iter().map(|ns| format!("{:.2}", ns / 1e3)).collect();
+    println!("fan-out bursts, {name}: {}", bursts.join(" "));
+}
+
+/// One line of a table.
+pub(crate) fn row(name: &str, gateway: Option<f64>, other: f64, verdict: Option<String>) {
     let cell = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
     println!(
         "{name:<34} {:>10} {:>12} {:>8}  {}",
         cell(gateway),
-        cell(Some(nats)),
-        cell(gateway.map(|gateway| gateway / nats)),
+        cell(Some(other)),
+        cell(gateway.map(|gateway| gateway / other)),
         verdict.unwrap_or_default()
     );
 }
 
-fn verdict(target: &str, met: bool) -> String {
+/// A target and whether it is met.
+pub(crate) fn verdict(target: &str, met: bool) -> String {
     format!("{target}: {}", if met { "pass" } else { "falls short" })
 }
 
-fn median(values: &[f64]) -> Option<f64> {
+/// The value in the middle.
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()

@@ -1,4 +1,4 @@
-//! The two servers under measurement, started on free ports, read through /proc, ended with the run.
+//! The servers under measurement, started on free ports, read through /proc, ended with the run.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -51,17 +51,31 @@ impl Servers {
 
 impl Drop for Servers {
     fn drop(&mut self) {
-        let gateway = self.gateway.iter_mut().map(|server| &mut server.child);
-        for child in gateway.chain([&mut self.nats.child]) {
-            // an end that fails leaves nothing to do: the process is gone already
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.gateway = None;
+        self.nats.end();
         let _ = std::fs::remove_dir_all(&self.scratch);
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 impl Server {
+    /// A process that serves WebSocket clients at a port of this machine; it ends with the value.
+    pub(crate) fn new(child: Child, port: u16) -> Self {
+        let websocket = (Ipv4Addr::LOCALHOST, port).into();
+        Self { child, websocket }
+    }
+
+    fn end(&mut self) {
+        // an end that fails leaves nothing to do: the process is gone already
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// CPU time the process has used, in nanoseconds, all threads, user and system.
     pub(crate) fn cpu(&self) -> Outcome<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
@@ -104,10 +118,7 @@ fn start_nats(scratch: &Path, port: u16, websocket: u16) -> Outcome<Server> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| format!("nats-server does not start ({error}); make setup installs it"))?;
-    Ok(Server {
-        child,
-        websocket: (Ipv4Addr::LOCALHOST, websocket).into(),
-    })
+    Ok(Server::new(child, websocket))
 }
 
 async fn start_gateway(scratch: &Path, nats: &str) -> Outcome<Server> {
@@ -134,16 +145,12 @@ async fn start_gateway(scratch: &Path, nats: &str) -> Outcome<Server> {
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()?;
-    let mut server = Server {
-        child,
-        websocket: (Ipv4Addr::LOCALHOST, port).into(),
-    };
+    let mut server = Server::new(child, port);
     let begun = Instant::now();
     while !ready(ops).await {
         let ended = server.child.try_wait()?;
         if ended.is_some() || begun.elapsed() > Duration::from_secs(30) {
-            let _ = server.child.kill();
-            let _ = server.child.wait();
+            server.end();
             let log = std::fs::read_to_string(scratch.join("gateway.log"))?;
             return Err(format!("{} is not ready ({ended:?}):\n{log}", binary.display()).into());
         }

@@ -31,6 +31,8 @@ pub(crate) struct Socket {
     /// Bytes read; those before `seen` are done with.
     inbox: Vec<u8>,
     seen: usize,
+    /// Where the payload given last stands.
+    last: std::ops::Range<usize>,
     outbox: Vec<u8>,
 }
 
@@ -65,6 +67,7 @@ impl Socket {
             stream,
             inbox,
             seen: head,
+            last: 0..0,
             outbox: Vec::new(),
         })
     }
@@ -113,7 +116,13 @@ impl Socket {
                 _ => break (start, end),
             }
         };
-        Ok(self.inbox.get(start..end).unwrap_or_default())
+        self.last = start..end;
+        Ok(self.last())
+    }
+
+    /// The payload that [`Socket::next`] gave last.
+    pub(crate) fn last(&self) -> &[u8] {
+        self.inbox.get(self.last.clone()).unwrap_or_default()
     }
 }
 
