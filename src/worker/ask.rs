@@ -8,7 +8,8 @@ use tokio::time::timeout;
 use tracing::Instrument;
 use ulid::Ulid;
 
-use super::job::Work;
+use super::job::{Work, header};
+use super::large;
 use super::outlet::unix_now;
 use super::trace;
 use crate::bus::contract::{self, headers};
@@ -57,7 +58,11 @@ async fn exchange(
     if let Some(header) = trace::traceparent(&tracing::Span::current()).or_else(|| work.traceparent.clone()) {
         head.insert(headers::TRACEPARENT, header);
     }
-    let sent = client.publish_with_reply_and_headers(subject, inbox, head, body.bytes);
+    let (body, reference) = large::outgoing(client, body.bytes).await?;
+    if let Some(reference) = reference {
+        head.insert(headers::BODY, reference);
+    }
+    let sent = client.publish_with_reply_and_headers(subject, inbox, head, body);
     timeout(QUIET, sent)
         .await
         .map_err(|_| gone("NATS takes nothing".to_owned()))?
@@ -66,8 +71,13 @@ async fn exchange(
         let late = || Fault::new(Code::Timeout, format!("{service} did not answer in time"));
         let next = timeout(QUIET, answers.next()).await.map_err(|_| late())?;
         let answer = next.ok_or_else(|| gone("the connection ended".to_owned()))?;
-        if let Some(result) = read(service, answer) {
-            return result;
+        let reference = header(&answer, headers::BODY).map(str::to_owned);
+        match (read(service, answer), reference) {
+            (None, _) => {}
+            (Some(Ok(_)), Some(reference)) => {
+                return large::fetch(client, &reference).await.map(Body::json);
+            }
+            (Some(result), _) => return result,
         }
     }
 }
@@ -78,10 +88,7 @@ fn read(service: &str, answer: Message) -> Option<Result<Body, Fault>> {
         let text = format!("no worker serves {service}; start one: causeway worker {service}");
         return Some(Err(Fault::new(Code::NoWorker, text)));
     }
-    let field = |name| {
-        let head = answer.headers.as_ref()?;
-        head.get(name).map(async_nats::HeaderValue::as_str)
-    };
+    let field = |name| header(&answer, name);
     if let Some(text) = field(headers::ERROR) {
         let number = field(headers::ERROR_CODE).and_then(|code| code.parse().ok());
         let code = number.map_or(Code::WorkerError, Code::from_number);

@@ -20,6 +20,8 @@ mod parse;
 
 use parse::{Deed, Parsed};
 
+/// Letters of a command or an error that a status repeats.
+const SHORT: usize = 200;
 /// A status is news: one that cannot be told soon is not worth waiting for.
 const TELL: Duration = Duration::from_secs(1);
 
@@ -99,6 +101,7 @@ impl CommandProcessor {
     }
 
     async fn tell(&self, job: &Job, status: &str, message: &str, progress: u8) {
+        let message: String = message.chars().take(SHORT).collect();
         let body = json!({
             "operation": "command_execution", "status": status, "message": message, "progress": progress,
         });

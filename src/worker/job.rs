@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::large;
 use super::outlet::unix_now;
 use crate::bus::contract::{self, headers};
 use crate::message::Nanos;
@@ -94,6 +95,14 @@ impl Job {
         let mut head = HeaderMap::new();
         head.insert(headers::STATUS, status);
         head.insert(headers::TIME, unix_now().to_string());
+        let body = match large::outgoing(&self.client, body).await {
+            Ok((body, None)) => body,
+            Ok((body, Some(reference))) => {
+                head.insert(headers::BODY, reference);
+                body
+            }
+            Err(fault) => return tracing::debug!(%fault, status, "an interim answer was not sent"),
+        };
         let sent = self.client.publish_with_headers(reply, head, body);
         if !matches!(timeout(PUBLISH, sent).await, Ok(Ok(()))) {
             tracing::debug!(status, "an interim answer was not sent");

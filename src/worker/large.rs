@@ -1,4 +1,4 @@
-//! Parameters above the broker's payload limit: fetched from the object store, size and hash verified.
+//! Bodies above the broker's payload limit: put into the object store, fetched from it, size and hash verified.
 
 use std::time::Duration;
 
@@ -7,14 +7,16 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
+use ulid::Ulid;
 
+use crate::bus::contract::HEADER_ROOM;
 use crate::message::{Code, Fault};
 
-/// One fetch; a missing chunk would otherwise hang.
-const FETCH: Duration = Duration::from_secs(60);
-/// Where bodies of commands are.
+/// One transfer; a missing chunk would otherwise hang.
+const TRANSFER: Duration = Duration::from_secs(60);
+/// Where bodies of commands, answers and events are.
 const BUCKET: &str = "GW_BODIES";
-/// Nothing larger is fetched, whoever refers to it.
+/// Nothing larger is put or fetched, whoever asks.
 const MAX_SIZE: u64 = 512 << 20;
 
 /// `object:<bucket>/<name>;size=<bytes>;sha256=<hex>`, taken apart.
@@ -33,18 +35,48 @@ fn parse(text: &str) -> Option<Reference<'_>> {
     (bucket == BUCKET && !name.is_empty()).then_some(Reference { name, size, sha256 })
 }
 
+/// What a body travels as: itself, or nothing and the reference to where it was put.
+pub(super) async fn outgoing(client: &Client, body: Bytes) -> Result<(Bytes, Option<String>), Fault> {
+    let limit = client.max_payload().saturating_sub(HEADER_ROOM);
+    if body.len() <= limit {
+        return Ok((body, None));
+    }
+    let size = body.len() as u64;
+    if size > MAX_SIZE {
+        let text = format!("{size} bytes are more than a body may have ({MAX_SIZE})");
+        return Err(Fault::new(Code::TooLarge, text));
+    }
+    let lost = |cause: String| {
+        let text = format!("{size} bytes need the object store, which does not take them: {cause}");
+        Fault::new(Code::TooLarge, text)
+    };
+    let name = Ulid::new().to_string();
+    let putting = async {
+        let store = jetstream::new(client.clone()).get_object_store(BUCKET).await;
+        let store = store.map_err(|error| lost(error.to_string()))?;
+        let put = store.put(name.as_str(), &mut &body[..]).await;
+        put.map_err(|error| lost(error.to_string()))
+    };
+    timeout(TRANSFER, putting)
+        .await
+        .unwrap_or_else(|_| Err(lost("no answer in time".to_owned())))?;
+    let sha256 = hex(&Sha256::digest(&body));
+    let reference = format!("object:{BUCKET}/{name};size={size};sha256={sha256}");
+    Ok((Bytes::new(), Some(reference)))
+}
+
 /// The body a `Gw-Body` header refers to.
 pub(super) async fn fetch(client: &Client, reference: &str) -> Result<Bytes, Fault> {
     let Some(reference) = parse(reference) else {
         return Err(Fault::new(
             Code::Invalid,
-            "the reference to the parameters is not understood",
+            "the reference to the large body is not understood",
         ));
     };
     let lost = |cause: String| {
         Fault::new(
             Code::WorkerError,
-            format!("the parameters cannot be fetched: {cause}"),
+            format!("the large body cannot be fetched: {cause}"),
         )
     };
     let fetching = async {
@@ -62,11 +94,11 @@ pub(super) async fn fetch(client: &Client, reference: &str) -> Result<Bytes, Fau
             .map_err(|error| lost(error.to_string()))?;
         Ok(body)
     };
-    let body = timeout(FETCH, fetching)
+    let body = timeout(TRANSFER, fetching)
         .await
         .unwrap_or_else(|_| Err(lost("no answer in time".to_owned())))?;
     if body.len() as u64 != reference.size || hex(&Sha256::digest(&body)) != reference.sha256 {
-        return Err(lost("they are damaged".to_owned()));
+        return Err(lost("it is damaged".to_owned()));
     }
     Ok(body.into())
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument;
 use ulid::Ulid;
 
-use super::trace;
+use super::{large, trace};
 use crate::bus::contract::{self, headers};
 use crate::message::{Class, Code, Fault, Nanos};
 
@@ -62,10 +62,11 @@ impl Outlet {
     /// Says an event to everybody in a space who speaks a dialect.
     ///
     /// # Errors
-    /// `invalid` for names that make no subject, `bus_down` when it was not confirmed within a minute.
+    /// `invalid` for names that make no subject, `too_large` for what no store takes, `bus_down` when it was not confirmed within a minute.
     pub async fn event(&self, space: &str, dialect: &str, topic: &str, body: Bytes) -> Result<(), Fault> {
         let subject = contract::fact(Class::Event, space, dialect, topic)?;
         let span = trace::publish(Class::Event, dialect, topic, body.len());
+        let body = large::outgoing(&self.client, body).await?;
         match self.traced(span, subject, body, None).await {
             Ok(()) => Ok(()),
             Err(Refused::Conflict) => Err(Fault::new(Code::WorkerError, "the stream refused the event")),
@@ -84,7 +85,7 @@ impl Outlet {
     ) -> Result<(), Refused> {
         let subject = contract::fact(Class::State, space, dialect, topic).map_err(Refused::Fault)?;
         let span = trace::publish(Class::State, dialect, topic, body.len());
-        self.traced(span, subject, body, Some(expected)).await
+        self.traced(span, subject, (body, None), Some(expected)).await
     }
 
     /// Reads a state topic: its last sequence (0 = never set) and body.
@@ -114,7 +115,7 @@ impl Outlet {
         &self,
         span: tracing::Span,
         subject: String,
-        body: Bytes,
+        body: (Bytes, Option<String>),
         expected: Option<u64>,
     ) -> Result<(), Refused> {
         let stored = self.store(subject, body, expected).instrument(span.clone()).await;
@@ -126,10 +127,18 @@ impl Outlet {
         stored
     }
 
-    async fn store(&self, subject: String, body: Bytes, expected: Option<u64>) -> Result<(), Refused> {
+    async fn store(
+        &self,
+        subject: String,
+        (body, reference): (Bytes, Option<String>),
+        expected: Option<u64>,
+    ) -> Result<(), Refused> {
         let mut head = HeaderMap::new();
         head.insert(headers::MSG_ID, Ulid::new().to_string());
         head.insert(headers::TIME, unix_now().to_string());
+        if let Some(reference) = reference {
+            head.insert(headers::BODY, reference);
+        }
         if let Some(expected) = expected {
             head.insert(headers::EXPECTED, expected.to_string());
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::service::{Request, Service, ServiceExt};
-use async_nats::{HeaderMap, Subscriber};
+use async_nats::{Client, HeaderMap, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -157,12 +157,8 @@ async fn serve(mut endpoint: async_nats::service::endpoint::Endpoint, desk: Desk
             continue;
         }
         let Some(work) = Work::read(&request.message) else {
-            answer(
-                &request,
-                Err(Fault::new(Code::Invalid, "the subject is no command")),
-                None,
-            )
-            .await;
+            let fault = Fault::new(Code::Invalid, "the subject is no command");
+            answer(desk.outlet.client(), &request, Err(fault), None).await;
             continue;
         };
         match desk.places.clone().try_acquire_owned() {
@@ -174,24 +170,26 @@ async fn serve(mut endpoint: async_nats::service::endpoint::Endpoint, desk: Desk
             }
             Err(_) => {
                 let text = "the worker has too much to do; try again later or start another instance";
-                answer(&request, Err(Fault::new(Code::Busy, text)), None).await;
+                let fault = Fault::new(Code::Busy, text);
+                answer(desk.outlet.client(), &request, Err(fault), None).await;
             }
         }
     }
 }
 
 async fn perform(desk: Desk, request: Request, mut work: Work, _place: OwnedSemaphorePermit) {
+    let client = desk.outlet.client();
     if let Some(reference) = header(&request.message, headers::BODY) {
-        match large::fetch(desk.outlet.client(), reference).await {
+        match large::fetch(client, reference).await {
             Ok(body) => work.body = body,
-            Err(fault) => return answer(&request, Err(fault), None).await,
+            Err(fault) => return answer(client, &request, Err(fault), None).await,
         }
     }
     let id = work.id.clone();
     let job = Job {
         work,
         cancelled: desk.abort.child_token(),
-        client: desk.outlet.client().clone(),
+        client: client.clone(),
         reply: request.message.reply.clone(),
     };
     if !id.is_empty() {
@@ -211,7 +209,7 @@ async fn perform(desk: Desk, request: Request, mut work: Work, _place: OwnedSema
         tracing::debug!(code = fault.code.name(), %fault, "the command failed");
     }
     let traceparent = trace::traceparent(&span).or(job.work.traceparent);
-    answer(&request, result, traceparent).await;
+    answer(client, &request, result, traceparent).await;
 }
 
 /// Never ends: an empty `progress` every five seconds.
@@ -226,28 +224,43 @@ async fn alive(job: &Job) {
 }
 
 /// The final answer, through the services API so that `$SRV.STATS` counts it.
-async fn answer(request: &Request, result: Result<Body, Fault>, traceparent: Option<String>) {
+async fn answer(
+    client: &Client,
+    request: &Request,
+    result: Result<Body, Fault>,
+    traceparent: Option<String>,
+) {
+    if request.message.reply.is_none() {
+        return;
+    }
     let mut head = HeaderMap::new();
     head.insert(headers::TIME, unix_now().to_string());
     if let Some(traceparent) = traceparent {
         head.insert(headers::TRACEPARENT, traceparent);
     }
-    let response = match result {
-        Ok(body) => {
+    let packed = match result {
+        Ok(body) => match large::outgoing(client, body.bytes).await {
+            Ok((bytes, reference)) => Ok((bytes, reference, body.content_type)),
+            Err(fault) => Err(fault),
+        },
+        Err(fault) => Err(fault),
+    };
+    let response = match packed {
+        Ok((bytes, reference, kind)) => {
             head.insert(headers::STATUS, "done");
-            if let Some(kind) = &body.content_type {
+            if let Some(kind) = &kind {
                 head.insert(headers::CONTENT_TYPE, headers::value(kind).as_ref());
             }
-            Ok(body.bytes)
+            if let Some(reference) = reference {
+                head.insert(headers::BODY, reference);
+            }
+            Ok(bytes)
         }
         Err(fault) => Err(async_nats::service::error::Error {
             status: headers::value(&fault.text).into_owned(),
             code: fault.code.number().into(),
         }),
     };
-    if request.message.reply.is_none() {
-        return;
-    }
     let sent = request.respond_with_headers(response, head);
     if !matches!(timeout(PUBLISH, sent).await, Ok(Ok(()))) {
         tracing::warn!(subject = %request.message.subject, "the answer was not sent");

@@ -13,6 +13,7 @@ import pytest
 from figures import figures
 from stack import Workers
 from talk import client
+from test_assistant import plain
 
 WORKERS = pathlib.Path(__file__).parents[2] / "deploy" / "workers"
 # where tests/setup/node puts packages, unless told otherwise
@@ -32,7 +33,7 @@ def greeter(request, broker, tmp_path):
     """A worker as a process; ends with the code of a clean end."""
     command = request.param
     if command == "javascript":
-        for file in ("worker.mjs", "traces.mjs"):
+        for file in ("worker.mjs", "bodies.mjs", "traces.mjs"):
             shutil.copy(WORKERS / "javascript" / file, tmp_path)
         copy = tmp_path / "worker.mjs"
         (tmp_path / "node_modules").symlink_to(NODE_MODULES)
@@ -120,6 +121,16 @@ async def test_a_service_in_rust_is_on_the_dashboards_without_code(own_gateway, 
         assert now.sum("gw_service_processing_seconds_total", service="language") > 0
     finally:
         workers.stop()
+
+
+async def test_what_is_too_large_for_a_message_goes_through_the_store(greeter, own_gateway, space):
+    gateway = own_gateway(GW_ASSISTANT_ROUTES="greet=greeter")
+    await is_listed(gateway, "greeter")
+    async with plain(gateway, space) as talk:
+        name = "Ada" * 1_000_000
+        answer = await talk.ask("greet", name=name)
+        assert answer["type"] == "command_response", str(answer)[:300]
+        assert answer["data"] == {"greeting": f"Hello, {name}!"}
 
 
 async def test_a_client_that_leaves_stops_the_work(greeter, routed, broker, space):

@@ -74,7 +74,7 @@ def javascript(exported, tmp_path):
     """The JavaScript worker behind a broker and a gateway of its own: two greeters would share the commands."""
     if not os.path.isdir(os.path.join(NODE_MODULES, "@opentelemetry/sdk-trace-node")):
         pytest.skip("there is no node with OpenTelemetry's packages; CAUSEWAY_NODE_MODULES says where packages are")
-    for file in ("worker.mjs", "traces.mjs"):
+    for file in ("worker.mjs", "bodies.mjs", "traces.mjs"):
         shutil.copy(WORKERS / "javascript" / file, tmp_path)
     (tmp_path / "node_modules").symlink_to(NODE_MODULES)
     broker = Broker(tmp_path / "bus")

@@ -5,18 +5,14 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect, headers } from "nats";
+import * as bodies from "./bodies.mjs";
 import * as traces from "./traces.mjs";
 
 const SERVICE = "greeter";
 const running = new Map();
 
 /** A failure told to the client: a number of the contract and a sentence that says what to do. */
-class Refused extends Error {
-  constructor(code, text) {
-    super(text);
-    this.code = code;
-  }
-}
+class Refused extends bodies.Trouble {}
 
 function said(fields) {
   const list = headers();
@@ -33,8 +29,14 @@ class Job {
     // gw.v1.cmd.<space>.<service>.<action>
     this.space = message.subject.split(".")[3];
     this.id = message.headers?.get("Nats-Msg-Id") || randomUUID();
+    this.params = {};
+  }
+
+  /** The parameters, from wherever they are. */
+  async read() {
+    const text = await bodies.unpack(this.client, this.message);
     try {
-      this.params = message.data.length ? message.json() : {};
+      if (text) this.params = JSON.parse(text);
     } catch (error) {
       throw new Refused(400, `the parameters are no JSON: ${error.message}`);
     }
@@ -50,19 +52,20 @@ class Job {
   }
 
   /** Tells the sender how it goes; without a body it only keeps the deadline away. */
-  progress(body) {
-    const data = body === undefined ? "" : JSON.stringify(body);
+  async progress(body) {
+    const [data, large] = await bodies.pack(this.client, body === undefined ? "" : JSON.stringify(body));
     // a plain publish: respond() is for the final answer
-    this.client.publish(this.message.reply, data, { headers: said({ "Gw-Status": "progress" }) });
+    this.client.publish(this.message.reply, data, { headers: said({ ...large, "Gw-Status": "progress" }) });
   }
 
   /** States a fact to everybody in the space who speaks the dialect; resolves when it is stored. */
   event(dialect, topic, body) {
     const subject = `gw.v1.evt.${this.space}.${dialect}.${topic}`;
     const data = JSON.stringify(body);
-    return traces.publish(dialect, topic, data.length, () => {
-      const head = said({ "Nats-Msg-Id": randomUUID(), ...traces.carry(this.message) });
-      return this.client.jetstream().publish(subject, data, { headers: head });
+    return traces.publish(dialect, topic, data.length, async () => {
+      const [sent, large] = await bodies.pack(this.client, data);
+      const head = said({ ...large, "Nats-Msg-Id": randomUUID(), ...traces.carry(this.message) });
+      return this.client.jetstream().publish(subject, sent, { headers: head });
     });
   }
 }
@@ -76,7 +79,7 @@ const ACTIONS = {
     const to = job.params.to ?? 3;
     if (!Number.isInteger(to) || to < 0 || to > 1000) throw new Refused(400, "'to' is a number from 0 to 1000");
     for (let number = 1; number <= to; number += 1) {
-      job.progress({ number });
+      await job.progress({ number });
       await sleep(100, undefined, { signal: job.stop.signal });
     }
     await job.event("voice", "counted", { to });
@@ -94,10 +97,12 @@ async function answer(client, message, action, fail) {
     if (job.late) return;
     running.set(job.id, job);
     beat = setInterval(() => job.progress(), 5000);
-    message.respond(JSON.stringify(await action(job)), { headers: said(trace) });
+    await job.read();
+    const [data, large] = await bodies.pack(client, JSON.stringify(await action(job)));
+    message.respond(data, { headers: said({ ...large, ...trace }) });
   } catch (error) {
     const [code, text] =
-      error instanceof Refused ? [error.code, error.message]
+      error instanceof bodies.Trouble ? [error.code, error.message]
       : job?.stop.signal.aborted ? [499, "the command was cancelled"]
       : [500, `${error.name}: ${error.message}`.replaceAll("\n", " ")];
     message.respondError(code, text, undefined, { headers: said(trace) });

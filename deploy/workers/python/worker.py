@@ -11,6 +11,7 @@ import signal
 import time
 import uuid
 
+import bodies
 import nats
 import traces
 from nats.micro import add_service
@@ -19,12 +20,8 @@ SERVICE = "greeter"
 running: dict[str, asyncio.Task] = {}
 
 
-class Refused(Exception):
+class Refused(bodies.Trouble):
     """A failure told to the client: a number of the contract and a sentence that says what to do."""
-
-    def __init__(self, code: int, text: str):
-        super().__init__(text)
-        self.code = code
 
 
 class Job:
@@ -36,8 +33,13 @@ class Job:
         # gw.v1.cmd.<space>.<service>.<action>
         self.space = request.subject.split(".")[3]
         self.id = self.headers.get("Nats-Msg-Id", "")
+        self.params = {}
+
+    async def read(self) -> None:
+        """The parameters, from wherever they are."""
+        data = await bodies.unpack(self.client, self.request.data, self.headers)
         try:
-            self.params = json.loads(request.data or b"{}")
+            self.params = json.loads(data or b"{}")
         except ValueError as error:
             raise Refused(400, f"the parameters are no JSON: {error}") from error
         if not isinstance(self.params, dict):
@@ -51,16 +53,18 @@ class Job:
 
     async def progress(self, body=None) -> None:
         """Tells the sender how it goes; without a body it only keeps the deadline away."""
-        data = b"" if body is None else json.dumps(body).encode()
+        data, large = await bodies.pack(self.client, b"" if body is None else json.dumps(body).encode())
         # a plain publish: respond() is for the final answer
-        await self.client.publish(self.request._msg.reply, data, headers={"Gw-Status": "progress", **now()})
+        headers = {"Gw-Status": "progress", **now(), **large}
+        await self.client.publish(self.request._msg.reply, data, headers=headers)
 
     async def event(self, dialect: str, topic: str, body) -> None:
         """States a fact to everybody in the space who speaks the dialect; returns when it is stored."""
         subject = f"gw.v1.evt.{self.space}.{dialect}.{topic}"
         data = json.dumps(body).encode()
         with traces.publish(dialect, topic, len(data)):
-            headers = {"Nats-Msg-Id": uuid.uuid4().hex, **now(), **traces.carry(self.headers)}
+            data, large = await bodies.pack(self.client, data)
+            headers = {"Nats-Msg-Id": uuid.uuid4().hex, **now(), **large, **traces.carry(self.headers)}
             await self.client.jetstream().publish(subject, data, headers=headers)
 
 
@@ -114,11 +118,13 @@ async def respond(client, request, action, trace) -> int | None:
         if job.late:
             return None
         beat = asyncio.create_task(alive(job))
+        await job.read()
         work = running[job.id] = asyncio.create_task(action(job))
         result = await work
-        await request.respond(json.dumps(result).encode(), headers=now() | trace)
+        data, large = await bodies.pack(client, json.dumps(result).encode())
+        await request.respond(data, headers=now() | large | trace)
         return None
-    except Refused as refused:
+    except bodies.Trouble as refused:
         await request.respond_error(str(refused.code), str(refused), headers=now() | trace)
         return refused.code
     except asyncio.CancelledError:
