@@ -75,6 +75,8 @@ pub struct Gateway {
     pub first_byte_timeout: Duration,
     /// Bytes being received at once over all connections, beyond one small message each.
     pub max_receiving: u64,
+    /// Messages a second of one connection, twice as many at once; 0 = no limit.
+    pub message_rate: usize,
     /// Shutdown: closes are spread over this.
     pub drain_spread: Duration,
     /// Shutdown: everything ends within this.

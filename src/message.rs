@@ -251,6 +251,8 @@ impl Close {
     pub const SLOW: Self = Self::new(1013, "too slow, come back and resume");
     /// A limit of the gateway is reached; come back later.
     pub const BUSY: Self = Self::new(1013, "busy, come back later");
+    /// The client says more than a connection may; come back and say less.
+    pub const FLOOD: Self = Self::new(1008, "too many messages a second, come back and send fewer");
     /// Our fault.
     pub const INTERNAL: Self = Self::new(1011, "internal error");
 }

@@ -89,6 +89,13 @@ fn gateway() -> Vec<Setting> {
             |c| &mut c.gateway.max_receiving,
         ),
         row(
+            "gateway.message_rate",
+            kind::COUNT_OR_NONE,
+            "10000",
+            "Messages a second of one WebSocket or Socket.IO client, twice as many at once; beyond, an error and close 1008. 0 = no limit.",
+            |c| &mut c.gateway.message_rate,
+        ),
+        row(
             "gateway.drain_spread",
             kind::DURATION,
             r#""5s""#,

@@ -180,6 +180,10 @@ impl Session for Talk {
     }
 
     fn farewell(&mut self, now: Now, why: &Close, out: &mut Vec<Step>) {
+        if *why == Close::FLOOD {
+            let fault = Fault::new(Code::Busy, why.reason.as_ref());
+            out.push(Step::Send(frame::error(now.unix, &fault, None, None)));
+        }
         if why.code == Close::DRAIN.code {
             out.push(Step::Send(frame::status(now.unix, "degraded", &why.reason)));
         }

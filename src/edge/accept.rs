@@ -1,4 +1,7 @@
 //! The accept loop: a place for each connection, one look at its first byte, then HTTP or raw JSON.
+//!
+//! A drain closes the ports at once, but not before the eyes of those who poll: each of their requests may be a
+//! connection of its own, so their ports stay until the last of them has left. Nobody new comes in meanwhile.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,7 +38,7 @@ pub struct Peer {
     pub place: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
 }
 
-/// Accepts on every listener of a port until the gateway drains.
+/// Accepts on every listener of a port until the gateway has drained.
 pub fn open(gateway: &Arc<Gateway>, port: Port) {
     for listener in port.listeners {
         gateway
@@ -48,7 +51,7 @@ async fn accept(gateway: Arc<Gateway>, listener: TcpListener, purpose: Purpose) 
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = gateway.drain.cancelled() => return,
+            () = closes(&gateway, purpose) => return,
         };
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
@@ -67,6 +70,19 @@ async fn accept(gateway: Arc<Gateway>, listener: TcpListener, purpose: Purpose) 
         let gateway = gateway.clone();
         let tasks = gateway.tasks.clone();
         tasks.spawn(async move { serve(gateway, stream, address, purpose, place).await });
+    }
+}
+
+/// When a port closes.
+async fn closes(gateway: &Gateway, purpose: Purpose) {
+    gateway.drain.cancelled().await;
+    let polled = match purpose {
+        Purpose::Gateway => true,
+        Purpose::Legacy(dialect) => dialect.paths().iter().any(|path| path.ends_with(".io/")),
+        Purpose::Ops => false,
+    };
+    if polled {
+        gateway.polls.none_left().await;
     }
 }
 
@@ -110,6 +126,7 @@ async fn serve(
         _ => None,
     };
     match dialect {
+        Some(_) if gateway.drain.is_cancelled() => gateway.metrics.rejected.draining.inc(),
         Some(dialect) => raw::serve(gateway, stream, address, dialect, place).await,
         None => serve_http(gateway, stream, address, purpose, place).await,
     }
@@ -132,8 +149,10 @@ async fn serve_http(
         request.extensions_mut().insert(peer.clone());
         routes.call(request)
     });
+    let draining = gateway.drain.is_cancelled();
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        .keep_alive(!draining)
         .header_read_timeout(gateway.config.gateway.header_timeout)
         .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(stream), service)
@@ -141,7 +160,7 @@ async fn serve_http(
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        () = gateway.drain.cancelled() => {
+        () = gateway.drain.cancelled(), if !draining => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

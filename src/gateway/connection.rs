@@ -70,6 +70,8 @@ struct Connection {
     spoke: bool,
     /// Last sign of life.
     heard: Instant,
+    /// How much it says.
+    flow: timing::Flow,
     pinged: Option<Instant>,
     /// When this connection ends its part in the drain.
     leave_at: Option<Instant>,
@@ -167,6 +169,7 @@ pub fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) -> impl Future<Outpu
         carrier,
         spoke: false,
         heard: opened,
+        flow: timing::Flow::new(opened),
         pinged: None,
         leave_at: None,
         pace: Pace::default(),
@@ -297,9 +300,7 @@ impl Connection {
                     }
                 }
                 () = drain.cancelled(), if self.leave_at.is_none() => {
-                    // those who poll cannot reach us any more: their next request would need a new connection
-                    let spread = self.poller.is_none().then(|| self.gateway.spread());
-                    self.leave_at = Some(clock::now() + spread.unwrap_or_default());
+                    self.leave_at = Some(clock::now() + self.gateway.spread());
                 }
             }
         }

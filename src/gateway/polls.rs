@@ -10,11 +10,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::gateway::Gateway;
 use crate::gateway::intake::Intake;
 use crate::gateway::ring::Carrier;
+use crate::wire::engineio::Refusal;
 use crate::wire::engineio::polling::{Act, Polling, Response, Ticket};
 
 /// Visits that may wait for a session; a client has one GET, one POST and one WebSocket at a time.
@@ -41,7 +42,16 @@ pub enum Found {
 /// The sessions that began with long polling and still live.
 #[derive(Default)]
 pub struct Polls {
-    sessions: Mutex<HashMap<Arc<str>, Option<mpsc::Sender<Visit>>>>,
+    sessions: Mutex<Sessions>,
+    fewer: Notify,
+}
+
+#[derive(Default)]
+struct Sessions {
+    /// `None`: a WebSocket carries it by now.
+    known: HashMap<Arc<str>, Option<mpsc::Sender<Visit>>>,
+    /// How many still poll.
+    polling: usize,
 }
 
 impl Polls {
@@ -56,7 +66,10 @@ impl Polls {
         }
         let sid: Arc<str> = URL_SAFE_NO_PAD.encode(secret).into();
         let (sender, visits) = mpsc::channel(VISITS);
-        self.sessions.lock().insert(sid.clone(), Some(sender));
+        let mut sessions = self.sessions.lock();
+        sessions.known.insert(sid.clone(), Some(sender));
+        sessions.polling += 1;
+        drop(sessions);
         Some(Box::new(Poller {
             id: Registered {
                 polls: self.clone(),
@@ -78,10 +91,30 @@ impl Polls {
     #[must_use]
     pub fn find(&self, sid: &str) -> Option<Found> {
         let sessions = self.sessions.lock();
-        sessions.get(sid).map(|session| match session {
+        sessions.known.get(sid).map(|session| match session {
             Some(visits) => Found::Polls(visits.clone()),
             None => Found::Upgraded,
         })
+    }
+
+    /// Resolves when nobody polls.
+    pub async fn none_left(&self) {
+        loop {
+            let fewer = self.fewer.notified();
+            tokio::pin!(fewer);
+            fewer.as_mut().enable();
+            if self.sessions.lock().polling == 0 {
+                return;
+            }
+            fewer.await;
+        }
+    }
+
+    fn one_less(&self, sessions: &mut Sessions) {
+        sessions.polling -= 1;
+        if sessions.polling == 0 {
+            self.fewer.notify_waiters();
+        }
     }
 }
 
@@ -100,15 +133,20 @@ impl Registered {
 
     /// A WebSocket carries the session now: later polls are told so.
     pub fn upgraded(&self) {
-        if let Some(session) = self.polls.sessions.lock().get_mut(&self.sid) {
-            *session = None;
+        let mut sessions = self.polls.sessions.lock();
+        let session = sessions.known.get_mut(&self.sid);
+        if session.and_then(Option::take).is_some() {
+            self.polls.one_less(&mut sessions);
         }
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.polls.sessions.lock().remove(&self.sid);
+        let mut sessions = self.polls.sessions.lock();
+        if let Some(Some(_)) = sessions.known.remove(&self.sid) {
+            self.polls.one_less(&mut sessions);
+        }
     }
 }
 
@@ -192,6 +230,10 @@ impl Poller {
             Visit::Post(_, answer) if self.held.is_some() => {
                 self.answers.push((ticket, answer));
                 acts.push(Act::Answer(ticket, Response::Overlap));
+                // nothing will have its turn any more
+                if let Some((_, waits)) = self.held.take() {
+                    let _gone = waits.send(Response::Refused(Refusal::SessionUnknown));
+                }
                 self.polling.abort(acts);
             }
             Visit::Post(body, answer) if busy => self.held = Some((body, answer)),
@@ -289,5 +331,22 @@ mod tests {
         drop(first);
         assert!(polls.find(&sid).is_none());
         assert!(polls.find(second.sid()).is_some());
+    }
+
+    #[test]
+    fn none_is_left_when_the_last_ends_or_is_carried_over() {
+        use futures_util::FutureExt;
+
+        let polls = Arc::new(Polls::default());
+        assert!(polls.none_left().now_or_never().is_some());
+        let (first, second) = (polls.open(100).unwrap(), polls.open(100).unwrap());
+        let waits = polls.none_left();
+        tokio::pin!(waits);
+        assert!(waits.as_mut().now_or_never().is_none());
+        first.id.upgraded();
+        drop(first);
+        assert!(waits.as_mut().now_or_never().is_none());
+        drop(second);
+        assert!(waits.now_or_never().is_some());
     }
 }

@@ -105,6 +105,13 @@ impl Connection {
                 self.spoke = true;
                 let metrics = self.calls.metrics();
                 let started = clock::now();
+                // a TCP stream comes in pieces that say nothing about its documents
+                if self.carrier == Carrier::WebSocket
+                    && !self.flow.take(started, self.gateway.config.gateway.message_rate)
+                {
+                    metrics.offence("flood");
+                    return Some(Ending::Closed(Close::FLOOD));
+                }
                 let received = self.session.receive(now, frame, steps);
                 metrics.frame_in(started);
                 self.calls.received();
