@@ -17,12 +17,15 @@
 //! itself when it is `text/*`, base64 otherwise. Attachments of Socket.IO clients reach workers as base64 text
 //! in their places, the form in which plain clients write the same bytes.
 //!
-//! Events reach everyone: topic `status` as `status_update`, any other topic as a `type` of its own name.
+//! Events reach everyone: topic `status` as `status_update`, any other topic as a `type` of its own name, with the
+//! `offset` after which a client may come back (`?since=`). What commands said to those who were there, `status` and
+//! `command_response`, is not given to newcomers: they would take it for their own. Who comes back gets all it missed.
+//! Only clients that say `since` are greeted; the others never were.
 
 use std::sync::Arc;
 
-use crate::dialect::{Dialect, Encoding, Frame, Opening, Session, Transport};
-use crate::message::{Class, Event};
+use crate::dialect::{Dialect, Encoding, Frame, Opening, Session, Transport, Welcome};
+use crate::message::{Class, Event, Nanos};
 
 mod plain;
 mod rpc;
@@ -38,6 +41,10 @@ const WS: Encoding = Encoding(1);
 const ROOT: Encoding = Encoding(2);
 /// No events: a Socket.IO client before it joined a namespace.
 const NONE: Encoding = Encoding(3);
+/// Added to an encoding: what a newcomer gets of the past.
+const PAST: u8 = 4;
+/// What commands say to the space while they run, and what came of those sent by REST.
+const PASSING: [&str; 2] = ["status", "command_response"];
 
 /// Where Socket.IO clients knock.
 const SOCKET_IO: &str = "/socket.io/";
@@ -79,12 +86,11 @@ impl Dialect for Assistant {
     }
 
     fn encode(&self, encoding: Encoding, event: &Event) -> Option<Frame> {
-        let envelope = match encoding {
-            PLAIN => Envelope::Plain,
-            WS => Envelope::Event(socket::NAMESPACES[0]),
-            ROOT => Envelope::Event(socket::NAMESPACES[1]),
-            _ => return None,
-        };
+        let past = encoding.0 & PAST != 0;
+        let envelope = envelope(encoding)?;
+        if past && event.class == Class::Event && PASSING.contains(&&*event.topic) {
+            return None;
+        }
         // a tombstone only tells that a state is no more; these clients have no word for it
         if event.class == Class::State && event.body.is_empty() {
             return None;
@@ -93,7 +99,15 @@ impl Dialect for Assistant {
             "status" => rpc::STATUS,
             topic => topic,
         };
-        Some(rpc::say(envelope, kind, &event.body))
+        Some(rpc::event(envelope, kind, event))
+    }
+
+    fn newcomer(&self, encoding: Encoding) -> Encoding {
+        Encoding(encoding.0 | PAST)
+    }
+
+    fn welcome(&self, _now: Nanos, encoding: Encoding, welcome: &Welcome) -> Option<Frame> {
+        rpc::welcome(envelope(encoding)?, welcome)
     }
 
     fn routes(&self) -> &'static [(&'static str, &'static str)] {
@@ -105,5 +119,15 @@ impl Dialect for Assistant {
 
     fn services(&self) -> &'static [&'static str] {
         &["vision", "language", "command_processor"]
+    }
+}
+
+/// What is around a message to sessions of an encoding; `None` for those that hear nothing.
+fn envelope(encoding: Encoding) -> Option<Envelope> {
+    match Encoding(encoding.0 & !PAST) {
+        PLAIN => Some(Envelope::Plain),
+        WS => Some(Envelope::Event(socket::NAMESPACES[0])),
+        ROOT => Some(Envelope::Event(socket::NAMESPACES[1])),
+        _ => None,
     }
 }

@@ -206,9 +206,15 @@ impl Stage {
             "notice" => self.session.notice(self.now, &notice(rest)?, &mut out),
             "close" => {
                 let code: u16 = rest.parse().map_err(|_| "close with which code?")?;
-                let why = [Close::DRAIN, Close::SLOW, Close::NORMAL, Close::INTERNAL]
-                    .into_iter()
-                    .find(|close| close.code == code);
+                let why = [
+                    Close::DRAIN,
+                    Close::SLOW,
+                    Close::NORMAL,
+                    Close::INTERNAL,
+                    Close::FLOOD,
+                ]
+                .into_iter()
+                .find(|close| close.code == code);
                 self.session
                     .farewell(self.now, &why.ok_or("no such close")?, &mut out);
             }

@@ -128,6 +128,10 @@ impl Session for Plain {
         out.push(Step::Send(rpc::notice(Envelope::Plain, notice)));
     }
 
+    fn farewell(&mut self, _now: Now, why: &Close, out: &mut Vec<Step>) {
+        out.extend(rpc::farewell(Envelope::Plain, why).map(Step::Send));
+    }
+
     fn finished(&mut self) -> bool {
         self.owed.is_empty()
     }

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::dialect::{Fate, Frame, Notice, Offence, Routes};
-use crate::message::{Answer, Body, CallId, Code, Command, Fault};
+use crate::dialect::{Fate, Frame, Notice, Offence, Routes, Welcome};
+use crate::message::{Answer, Body, CallId, Close, Code, Command, Event, Fault, Offset};
 
 /// `type` of the answer to `get_status`, of progress and of broadcast status.
 pub(super) const STATUS: &str = "status_update";
@@ -178,7 +178,11 @@ impl Envelope {
 
 /// `{"type": kind, "data": body}`.
 pub(super) fn say(envelope: Envelope, kind: &str, body: &Body) -> Frame {
-    let mut text = Vec::with_capacity(body.bytes.len() + kind.len() + 64);
+    compose(envelope, kind, body, None)
+}
+
+fn compose(envelope: Envelope, kind: &str, body: &Body, offset: Option<&Offset>) -> Frame {
+    let mut text = Vec::with_capacity(body.bytes.len() + kind.len() + 128);
     envelope.open(&mut text);
     text.extend_from_slice(b"{\"type\":");
     text.extend_from_slice(quoted(kind).as_bytes());
@@ -187,6 +191,9 @@ pub(super) fn say(envelope: Envelope, kind: &str, body: &Body) -> Frame {
         text.extend_from_slice(b"null,\"body\":\"expired\"");
     } else {
         data(body, &mut text);
+    }
+    if let Some(offset) = offset {
+        text.extend_from_slice(format!(",\"offset\":\"{offset}\"").as_bytes());
     }
     text.push(b'}');
     envelope.close(&mut text);
@@ -244,6 +251,33 @@ pub(super) fn notice(envelope: Envelope, notice: &Notice) -> Frame {
     };
     let body = format!("{{\"status\":\"{status}\",\"reason\":{}}}", quoted(reason));
     say(envelope, CONNECTION, &Body::json(body))
+}
+
+/// What a client that is closed for saying too much is told first; an end of another kind needs no words.
+pub(super) fn farewell(envelope: Envelope, why: &Close) -> Option<Frame> {
+    (*why == Close::FLOOD).then(|| error(envelope, &Fault::new(Code::Busy, why.reason.as_ref())))
+}
+
+/// The greeting of a client that knows about offsets: others were never greeted, and would take it for an answer.
+pub(super) fn welcome(envelope: Envelope, welcome: &Welcome) -> Option<Frame> {
+    let recovered = welcome.recovered?;
+    let offset = if welcome.history {
+        quoted(&welcome.offset.to_string())
+    } else {
+        "null".to_owned()
+    };
+    let body = format!(
+        "{{\"status\":\"connected\",\"session\":{},\"space\":{},\"offset\":{offset},\"recovered\":{recovered}}}",
+        quoted(&welcome.session),
+        quoted(welcome.space.as_str()),
+    );
+    Some(say(envelope, CONNECTION, &Body::json(body)))
+}
+
+/// An event: `offset` is where a client that comes back goes on after it, absent where nothing is stored.
+pub(super) fn event(envelope: Envelope, kind: &str, event: &Event) -> Frame {
+    let stored = event.seq > 0;
+    compose(envelope, kind, &event.body, stored.then_some(&event.offset))
 }
 
 /// A body as JSON. One that claims to be JSON and is not must not break the frame around it.

@@ -250,6 +250,12 @@ impl Session for Socket {
         }
     }
 
+    fn farewell(&mut self, _now: Now, why: &Close, out: &mut Vec<Step>) {
+        if let Some(namespace) = self.feed {
+            out.extend(rpc::farewell(envelope(namespace, None), why).map(Step::Send));
+        }
+    }
+
     fn finished(&mut self) -> bool {
         self.asked.is_empty()
     }
