@@ -60,7 +60,7 @@ e2e: setup ## the same clients against a real Blender, without and with a window
 addon: ## build the Blender add-on as one zip under target/
 	@PYTHON="$(firstword $(wildcard $(VENV)/bin/python) python3)" deploy/workers/blender/build-addon "$(abspath $(TARGET))/causeway-blender.zip"
 
-bench: ## measure beside nats-server's own WebSocket and print the ratios
+bench: ## measure beside nats-server and npm's socket.io and print the ratios
 	@deploy/scripts/need nats-server cc
 	cargo bench --profile $(BENCH_PROFILE) --bench gateway
 

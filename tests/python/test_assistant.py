@@ -1,7 +1,9 @@
 """The assistant's clients on plain WebSocket beside services that come, share, hang and die."""
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import json
 import os
 import subprocess
@@ -9,8 +11,12 @@ import sys
 
 import pytest
 import websockets
+from engine import TRANSPORTS, joined
 from stack import Workers
 from talk import bus, settle
+
+# a red pixel, as PNG
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
 
 # a worker that takes its time: says ack, then nothing until it is killed
 HANGS = """
@@ -37,6 +43,15 @@ class Talk:
 
     async def say(self, method, **params) -> None:
         await self.socket.send(json.dumps({"method": method, "params": params}))
+
+    async def news(self) -> dict:
+        """The next frame that is not about services which other tests start and stop."""
+        while True:
+            frame = json.loads(await self.socket.recv())
+            data = frame["data"]
+            service = frame["type"] == "connection_status" and "service" in data.get("reason", "")
+            if not service and not (frame["type"] == "status_update" and is_services(data)):
+                return frame
 
     async def hear(self, kind: str, wanted=lambda data: True) -> dict:
         while True:
@@ -155,14 +170,90 @@ async def test_one_worker_asks_another_in_the_same_trace(broker, gateway, space,
         assert json.loads(answer.data)["result"]["language"] == "en"
         assert (await heard)["traceparent"] == trace
     async with plain(gateway, space) as talk:
-        # a red pixel
-        pixel = (
-            "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
-        )
-        answer = await talk.ask("execute_command", command="analyse this", image=pixel)
+        answer = await talk.ask("execute_command", command="analyse this", image=PIXEL)
         assert answer["data"]["result"]["width"] == 1, answer
         broken = await talk.ask("execute_command", command="analyse this", image="AAAA")
         assert broken["type"] == "error" and broken["data"]["code"] == "invalid"
+
+
+async def test_an_answer_of_three_megabytes_comes_whole(gateway, space, start):
+    await asyncio.to_thread(start, "command_processor")
+    async with plain(gateway, space) as talk, plain(gateway, space) as other:
+        await other.say("get_status")
+        await other.hear("status_update")
+        said = "tell " + "x" * 3_000_000
+        answer = await talk.ask("execute_command", command=said)
+        assert answer["type"] == "command_response", str(answer)[:300]
+        assert answer["data"]["user-command"] == said
+        # the space is told that it ran, not the whole of it
+        told = await other.hear("status_update", lambda data: data.get("status") == "completed")
+        assert told["message"] == said[:200]
+
+
+async def test_a_picture_beyond_a_message_goes_from_worker_to_worker(gateway, space, start):
+    await asyncio.to_thread(start, "command_processor", "vision")
+    # one red pixel in 3 MB of file: what follows the picture's end is nobody's
+    image = base64.b64encode(base64.b64decode(PIXEL) + bytes(3_000_000)).decode()
+    async with plain(gateway, space) as talk:
+        answer = await talk.ask("execute_command", command="analyse this", image=image)
+        assert answer["type"] == "command_response", str(answer)[:300]
+        assert answer["data"]["result"]["width"] == 1
+
+
+@pytest.mark.parametrize("carrier", ["plain", *TRANSPORTS])
+async def test_an_event_of_ten_megabytes_reaches_everybody(broker, gateway, space, carrier):
+    body = json.dumps({"text": "x" * 10_000_000}).encode()
+    async with contextlib.AsyncExitStack() as stack:
+        nats = await stack.enter_async_context(bus(broker))
+        if carrier == "plain":
+            talk = await stack.enter_async_context(plain(gateway, space))
+            await talk.say("get_status")
+            await talk.hear("status_update")
+            heard = talk.hear("picture")
+        else:
+            one = await stack.enter_async_context(joined(gateway, space, carrier))
+            await one.ask("get_status")
+            heard = one.response("picture")
+        stream = nats.connection.jetstream()
+        name = next(nats.ids)
+        await (await stream.object_store("GW_BODIES")).put(name, body)
+        reference = f"object:GW_BODIES/{name};size={len(body)};sha256={hashlib.sha256(body).hexdigest()}"
+        headers = {"Nats-Msg-Id": name, "Gw-Body": reference}
+        await stream.publish(f"gw.v1.evt.{space}.assistant.picture", b"", headers=headers)
+        assert await heard == json.loads(body)
+
+
+async def test_a_newcomer_is_not_told_of_commands_long_done(broker, gateway, space):
+    async with bus(broker) as nats:
+        stream = nats.connection.jetstream()
+
+        async def publish(topic: str, number: int):
+            subject = f"gw.v1.evt.{space}.assistant.{topic}"
+            headers = {"Nats-Msg-Id": next(nats.ids)}
+            await stream.publish(subject, json.dumps({"n": number}).encode(), headers=headers)
+
+        async with websockets.connect(f"ws://127.0.0.1:{gateway.port}/ws/{space}?since=") as socket:
+            first = Talk(socket)
+            # only who says `since` is greeted
+            greeting = (await first.news())["data"]
+            assert greeting["status"] == "connected" and greeting["recovered"] is False
+            for topic in ("status", "notification", "command_response"):
+                await publish(topic, 1)
+            there = [await first.news() for _ in range(3)]
+            assert [said["type"] for said in there] == ["status_update", "notification", "command_response"]
+        async with plain(gateway, space) as newcomer:
+            assert await newcomer.news() == there[1]
+            await publish("status", 2)
+            # the next is live: of the past nothing else came
+            live = await newcomer.news()
+            assert (live["type"], live["data"]) == ("status_update", {"n": 2})
+        # who comes back gets all it missed, whatever it is
+        since = there[0]["offset"]
+        async with websockets.connect(f"ws://127.0.0.1:{gateway.port}/ws/{space}?since={since}") as socket:
+            again = Talk(socket)
+            assert [await again.news() for _ in range(3)] == [*there[1:], live]
+            greeting = (await again.news())["data"]
+            assert greeting["status"] == "connected" and greeting["recovered"] is True
 
 
 async def test_plain_clients_are_told_what_is_wrong(gateway, space):
