@@ -29,6 +29,7 @@ use crate::gateway::turn::Turn;
 use crate::message::{Close, Offset, Space};
 use crate::telemetry::clock;
 
+mod flow;
 mod hearing;
 mod parting;
 mod polled;
@@ -71,7 +72,7 @@ struct Connection {
     /// Last sign of life.
     heard: Instant,
     /// How much it says.
-    flow: timing::Flow,
+    flow: flow::Flow,
     pinged: Option<Instant>,
     /// When this connection ends its part in the drain.
     leave_at: Option<Instant>,
@@ -169,7 +170,7 @@ pub fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) -> impl Future<Outpu
         carrier,
         spoke: false,
         heard: opened,
-        flow: timing::Flow::new(opened),
+        flow: flow::Flow::new(opened),
         pinged: None,
         leave_at: None,
         pace: Pace::default(),
