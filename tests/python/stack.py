@@ -90,6 +90,8 @@ class Gateway:
             "GW_VOICE_PORT": str(self.voice),
             "GW_CAD_PORT": str(self.cad),
             "GW_LOG_LEVEL": "info",
+            # what a bucket may hold is set aside when it is made: a disk with little left has none for the default
+            "GW_BODIES_MAX_BYTES": "1GiB",
         }
         # ports of dialects not under test would collide with a gateway that runs beside the tests
         default = subprocess.run([BIN, "config", "default"], capture_output=True, text=True, check=True, env=self.env)
