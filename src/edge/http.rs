@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use warp::Filter;
@@ -47,10 +47,25 @@ pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response<Bytes>,)> {
                     upgrade: on_upgrade,
                 };
                 let gateway = gateway.clone();
-                async move { Ok::<_, Infallible>(answer(&gateway, request, whole(body)).await) }
+                let announced = announces(&request.headers);
+                async move {
+                    let mut response = answer(&gateway, request, whole(body)).await;
+                    if announced && response.status().as_u16() >= 400 {
+                        // Its body may be unread, and then the connection ends. A client that is not told would
+                        // send its next request into that end.
+                        let close = HeaderValue::from_static("close");
+                        response.headers_mut().insert(CONNECTION, close);
+                    }
+                    Ok::<_, Infallible>(response)
+                }
             },
         )
         .boxed()
+}
+
+/// Whether a body follows.
+fn announces(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
 }
 
 fn whole(

@@ -161,6 +161,8 @@ for (const [what, path, options, status] of [
     const answer = await (options.declared ? announced(path, options.declared) : fetched(path, options));
     assert.equal(answer.status, status);
     assert.equal(typeof JSON.parse(answer.text).message, "string");
+    // an unread body ends the connection, and the client must not use it again
+    if (options.declared) assert.equal(answer.connection, "close");
   });
 }
 
@@ -177,7 +179,7 @@ function announced(path, length) {
     const asking = request(url + path, { method: "POST", headers: { "content-length": length } }, (answer) => {
       let text = "";
       answer.setEncoding("utf8").on("data", (part) => (text += part));
-      answer.on("error", reject).on("end", () => resolve({ status: answer.statusCode, text }));
+      answer.on("error", reject).on("end", () => resolve({ status: answer.statusCode, connection: answer.headers.connection, text }));
     });
     asking.on("error", reject).flushHeaders();
   });
