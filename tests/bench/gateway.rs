@@ -17,6 +17,7 @@ mod roundtrip;
 mod servers;
 mod socket;
 mod socketio;
+mod tcp;
 
 use clap::Parser;
 
@@ -80,6 +81,9 @@ async fn main() -> Outcome<()> {
     }
     if plan.has("socketio") {
         socketio::run(&plan).await?;
+    }
+    if plan.has("tcp") {
+        tcp::run(&plan).await?;
     }
     Ok(())
 }
