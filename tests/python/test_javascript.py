@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -32,8 +33,12 @@ def environment(gateway, space: str) -> dict:
     return env
 
 
+# the protocols' own suites: their name and the number of their cases
+SUITES = {"engineio.test.mjs": ("Engine.IO", 25), "socketio.test.mjs": ("Socket.IO", 32)}
+
+
 @pytest.mark.parametrize("file", sorted(path.name for path in NODE.glob("*.test.mjs")))
-async def test_javascript(assistant, space, file):
+async def test_javascript(assistant, space, file, capsys):
     env = environment(assistant, space)
     process = await asyncio.create_subprocess_exec(
         "node", "--test", "--test-reporter=spec", str(NODE / file), env=env,
@@ -46,6 +51,13 @@ async def test_javascript(assistant, space, file):
             process.kill()
     print(said.decode())
     assert process.returncode == 0, said.decode()
+    if file in SUITES:
+        name, cases = SUITES[file]
+        counted = dict(re.findall(r"^\S+ (tests|pass) (\d+)$", said.decode(), re.MULTILINE))
+        # also where everything passes: the count is what the suite is for
+        with capsys.disabled():
+            print(f"\n{name} protocol suite: {counted['pass']}/{cases}")
+        assert counted == {"tests": str(cases), "pass": str(cases)}
 
 
 async def test_all_come_back_after_a_restart(own_gateway, space):
