@@ -81,6 +81,18 @@ enum Command {
         #[command(subcommand)]
         what: Explain,
     },
+    /// Write screenshots on the machine of the scripts that ask for them, or take one now
+    #[command(
+        after_help = "Examples:\n  causeway screenshots                     write what scripts of the space main ask for, below cad.screenshots\n  causeway screenshots --space blue p.png  take a picture of what the space blue shows"
+    )]
+    Screenshots {
+        /// Take one picture now and write it here
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Whose pages
+        #[arg(long, default_value = "main")]
+        space: String,
+    },
     /// Ask a running gateway whether it is ready, for container probes
     #[command(after_help = "Example, in a Dockerfile:\n  HEALTHCHECK CMD [\"causeway\", \"health\"]")]
     Health {
@@ -149,6 +161,9 @@ pub fn main() -> ExitCode {
             what: Explain::Default,
         } => print(&config::default_toml()),
         Command::Config { what: Explain::Doc } => print(&config::markdown()),
+        Command::Screenshots { file, space } => {
+            loaded(&sources, |config| screenshots(&config, file.as_deref(), &space))
+        }
         Command::Health { url } => match health::check(&url.unwrap_or_else(|| probe(&sources))) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error),
@@ -211,6 +226,21 @@ fn serve(config: Config, sources: &Sources) -> ExitCode {
     run(async {
         follow(logging, sources.clone());
         app::serve(config).await
+    })
+}
+
+fn screenshots(config: &Config, file: Option<&Path>, space: &str) -> ExitCode {
+    // no log: what is told is the result, and whoever wants more asks the gateway's
+    run(async {
+        match file {
+            Some(file) => worker::screenshots::take(config, space, file).await,
+            None => {
+                let told = |text: &str| {
+                    let _shown = print(&format!("{text}\n"));
+                };
+                worker::screenshots::follow(config, space, told).await
+            }
+        }
     })
 }
 

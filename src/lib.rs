@@ -9,6 +9,7 @@ pub mod dialect;
 pub mod edge;
 pub mod gateway;
 pub mod message;
+pub mod picture;
 pub mod telemetry;
 pub mod wire;
 pub mod worker;

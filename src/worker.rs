@@ -16,6 +16,7 @@ mod job;
 mod language;
 mod large;
 mod outlet;
+pub mod screenshots;
 mod service;
 mod trace;
 mod vision;

@@ -42,14 +42,23 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "gateway",
-        &["bus", "config", "dialect", "message", "telemetry", "wire"],
+        &[
+            "bus",
+            "config",
+            "dialect",
+            "message",
+            "picture",
+            "telemetry",
+            "wire",
+        ],
     ),
+    ("picture", &[]),
     ("telemetry", &["config", "message"]),
     // only the contract, and what of it is not only names: that it is enough is what the reference workers are there
     // to show
     (
         "worker",
-        &["bus::contract", "bus::lease", "bus::login", "config", "message"],
+        &["bus::contract", "bus::lease", "bus::login", "config", "message", "picture"],
     ),
 ];
 

@@ -223,6 +223,9 @@ impl Calls {
                         if append.class == Class::State {
                             self.in_turn().await;
                         }
+                        if self.is_unasked(&append) {
+                            continue;
+                        }
                         let topic = append.topic.clone();
                         if let Err(fault) = Box::pin(self.append(append)).await {
                             let notice = Notice::NotConfirmed(format!("{topic}: {}", fault.text));
@@ -240,6 +243,14 @@ impl Calls {
         }
         self.heard();
         end
+    }
+
+    /// A picture that this page was not asked for.
+    fn is_unasked(&self, append: &Append) -> bool {
+        let picture =
+            self.among.is_some() && append.class == Class::Event && append.topic == viewer::SCREENSHOT;
+        let session = self.from.rsplit('/').next().unwrap_or_default();
+        picture && !self.gateway.lobby.screens.answers(session, &append.body)
     }
 
     fn is_picture(&self, command: &Command) -> bool {

@@ -16,9 +16,10 @@ use crate::config::Config;
 use crate::dialect::{Dialect, Notice};
 use crate::gateway::looks::Window;
 use crate::gateway::room::{Order, Room};
-use crate::gateway::screens::{Files, Screens};
+use crate::gateway::screens::Screens;
 use crate::gateway::slow::SlowNews;
 use crate::message::{Code, Fault, Space};
+use crate::picture::Files;
 use crate::telemetry::clock;
 use crate::telemetry::metrics::Metrics;
 

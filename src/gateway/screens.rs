@@ -20,12 +20,9 @@ use crate::gateway::lobby::Key;
 use crate::gateway::outbox::{Kind, Outbox};
 use crate::gateway::ring::Carrier;
 use crate::message::{Answer, Body, Code, Command, Fault, Space};
+use crate::picture::{Files, Picture};
 use crate::telemetry::clock;
 use crate::telemetry::metrics::Screenshots;
-
-pub mod files;
-
-pub use files::{Files, Picture};
 
 /// A picture that comes later than this was not asked for.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,6 +47,13 @@ struct Waiting {
     taken: oneshot::Sender<usize>,
 }
 
+/// A page was asked for a picture of this name.
+struct Pushed {
+    session: Arc<str>,
+    name: String,
+    at: Instant,
+}
+
 struct Page {
     space: Space,
     outbox: Arc<Outbox>,
@@ -61,6 +65,7 @@ pub struct Screens {
     metrics: Screenshots,
     asked: Mutex<Vec<Asked>>,
     waiting: Mutex<Vec<Waiting>>,
+    pushed: Mutex<Vec<Pushed>>,
     pages: Mutex<HashMap<Arc<str>, Page>>,
     /// Told when a page came or left.
     pub changed: Notify,
@@ -90,6 +95,7 @@ impl Screens {
             metrics,
             asked: Mutex::default(),
             waiting: Mutex::default(),
+            pushed: Mutex::default(),
             pages: Mutex::default(),
             changed: Notify::new(),
         }
@@ -145,10 +151,31 @@ impl Screens {
         let Some(page) = pages.get(session) else {
             return false;
         };
+        if let Ok(name) = filename(body) {
+            let mut pushed = self.pushed.lock();
+            pushed.retain(|pushed| pushed.at.elapsed() < PATIENCE);
+            if pushed.len() < ASKED {
+                let (session, at) = (session.into(), Instant::now());
+                pushed.push(Pushed { session, name, at });
+            }
+        }
         page.outbox
             .push(&Carrier::WebSocket.pack(&Frame::Text(body.clone())), Kind::Own);
         page.outbox.flush();
         true
+    }
+
+    /// Whether a page was asked for this picture; it may give it once. What nobody asked for is no event: whoever hears
+    /// of it may write a file.
+    pub fn answers(&self, session: &str, body: &Body) -> bool {
+        let Ok(name) = filename(&body.bytes) else {
+            return false;
+        };
+        let mut pushed = self.pushed.lock();
+        let at = pushed
+            .iter()
+            .position(|pushed| *pushed.session == *session && pushed.name == name);
+        at.map(|at| pushed.swap_remove(at)).is_some()
     }
 
     fn asks(&self, space: &Space, name: String) {

@@ -4,9 +4,11 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import urllib.request
 
 import nats
+from stack import BIN
 from viewer import PNG, PNG_URL, Scripts, joined, model, page, picture
 
 
@@ -180,3 +182,66 @@ async def test_what_became_of_screenshots_is_counted(own_gateway, tmp_path, spac
         while (counted("written"), counted("refused")) != (1, 1):
             await asyncio.sleep(0.05)
     assert counted("asked") == 3
+
+
+@contextlib.asynccontextmanager
+async def screenshots(broker, *arguments: str, **settings: str):
+    """`causeway screenshots` as a process; ends by SIGTERM where it does not end by itself."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("GW_")}
+    env |= {"GW_NATS_URL": broker.url, **settings}
+    pipe = asyncio.subprocess.PIPE
+    command = [BIN, "screenshots", *arguments]
+    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe, env=env)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def test_another_machine_writes_what_its_scripts_asked_for(own_gateway, broker, tmp_path, space):
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+    gateway = own_gateway(GW_CAD_SCREENSHOTS=str(tmp_path / "here"))
+    scripts, there = Scripts(gateway.cad, space), tmp_path / "there"
+    follow = screenshots(broker, "--space", space, GW_CAD_SCREENSHOTS=str(there))
+    async with page(gateway.cad, space) as viewer, follow as process:
+        await joined(scripts, viewer)
+        assert b"waiting for pictures" in await process.stdout.readline()
+        # also one that is too large for a message
+        large = "data:image/png;base64," + base64.b64encode(base64.b64decode(PNG) + bytes(2 << 20)).decode()
+        for name, data in (("small.png", PNG_URL), ("large.png", large)):
+            await scripts.tell("C", {"type": "screenshot", "filename": str(there / name)})
+            await picture(viewer, data=data)
+            assert f"written: {there / name}".encode() in await process.stdout.readline()
+            assert (there / name).read_bytes() == base64.b64decode(data.partition(",")[2])
+        # nobody asked for this one, and that one lies elsewhere
+        await viewer.report("screenshot", {"filename": str(there / "forged.png"), "data": PNG_URL})
+        await scripts.tell("C", {"type": "screenshot", "filename": str(tmp_path / "outside.png")})
+        await picture(viewer)
+        assert b"not written" in await process.stdout.readline()
+        assert sorted(file.name for file in there.iterdir()) == ["large.png", "small.png"]
+        process.terminate()
+        assert await process.wait() == 0
+
+
+async def test_a_picture_is_taken_from_the_command_line(gateway, broker, tmp_path, space):
+    file = tmp_path / "taken.png"
+    async with screenshots(broker, "--space", space, str(file)) as process:
+        _, said = await process.communicate()
+        assert process.returncode == 1
+        assert b"no page of this space is open" in said
+    async with page(gateway.cad, space) as viewer:
+        taken = 0
+        while not taken:
+            # the page may not be served yet
+            async with screenshots(broker, "--space", space, str(file)) as process:
+                answering = asyncio.create_task(picture(viewer))
+                _, said = await process.communicate()
+                taken = process.returncode == 0
+                answering.cancel()
+                assert taken or b"no page of this space is open" in said
+                await asyncio.gather(answering, return_exceptions=True)
+        assert file.read_bytes() == base64.b64decode(PNG)
+        assert list(tmp_path.iterdir()) == [file]

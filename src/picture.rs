@@ -1,4 +1,5 @@
-//! Where a picture may be written: only below directories that the operator allows, and never half a file.
+//! Pictures that pages take, and where they may be written: only below directories that are allowed, and never half a
+//! file.
 
 use std::fs;
 use std::io::Write;
