@@ -25,6 +25,8 @@ mod template;
 use assets::{Asset, Assets, Generation};
 use template::Dial;
 
+/// How proxies pass on the name that they were asked for.
+const FORWARDED_HOST: &str = "x-forwarded-host";
 /// Where the earlier generation's page lives, so that both can be open at once.
 const THIRD: &str = "/viewer/3/";
 
@@ -93,7 +95,13 @@ fn page(gateway: &Gateway, request: &Request, assets: &Assets, own: bool) -> Res
     if !third && request.path != "/viewer" {
         return plain(StatusCode::NOT_FOUND, "The viewer is at /viewer.\n");
     }
-    let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
+    // a proxy may say under which name it was asked; who forges that only leads his own page astray
+    let told = request
+        .headers
+        .get(FORWARDED_HOST)
+        .or_else(|| request.headers.get(HOST));
+    let host = told.and_then(|host| host.to_str().ok());
+    let host = host.map(|host| host.split(',').next().unwrap_or_default().trim());
     let Some(host) = host.filter(|host| is_host(host)) else {
         return plain(
             StatusCode::BAD_REQUEST,
@@ -115,14 +123,14 @@ fn page(gateway: &Gateway, request: &Request, assets: &Assets, own: bool) -> Res
         // this page always writes a colon
         let (name, port) = match host.rsplit_once(':') {
             Some((name, port)) if !port.ends_with(']') => (name, port),
-            _ => (host, "80"),
+            _ => (host, ""),
         };
-        let (host, port) = (name.to_owned(), format!("{port}{way}"));
-        template::third(page, &settings, &Dial { host, port })
+        let (host, port, way) = (name.to_owned(), port.to_owned(), way.clone());
+        template::third(page, &settings, &Dial { host, port, way })
     };
     let later = |page: &Generation| {
-        let (host, port) = (format!("{host}{way}"), String::new());
-        template::fourth(page, &settings, &Dial { host, port })
+        let (host, port, way) = (format!("{host}{way}"), String::new(), String::new());
+        template::fourth(page, &settings, &Dial { host, port, way })
     };
     let filled = match (&assets.third, &assets.fourth) {
         (Some(page), _) if third => earlier(page),

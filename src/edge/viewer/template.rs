@@ -10,17 +10,43 @@ const IMPORTS: &str = r#"
             import { Comms } from "./static/js/comms.js";
             import { logo } from "./static/js/logo.js";"#;
 
-/// Where the page dials: what stands in front of the last colon of its address, and behind it.
+/// What the earlier page must be told first: it always says `ws`, which browsers refuse behind a TLS proxy.
+const SECURE: &str = r#"if (location.protocol === "https:") {
+                const Plain = window.WebSocket;
+                window.WebSocket = class extends Plain {
+                    constructor(url, ...rest) { super(url.replace(/^ws:/, "wss:"), ...rest); }
+                };
+            }"#;
+
+/// Where the page dials.
 pub(super) struct Dial {
+    /// Name or address; for the later page all of it.
     pub(super) host: String,
-    /// Port and path; empty where `host` says it all.
+    /// Port; empty where the page was asked for without one, or `host` says it.
     pub(super) port: String,
+    /// The path behind them.
+    pub(super) way: String,
+}
+
+impl Dial {
+    /// What the earlier page writes behind its colon. Without a port it is the one of the page's own scheme, which only
+    /// the page knows: a proxy may stand before us.
+    fn behind(&self) -> String {
+        match self.port.as_str() {
+            "" => {
+                let own = r#"(location.protocol === "https:" ? "443" : "80")"#;
+                format!("{own} + {}", literal(&self.way))
+            }
+            port => literal(&format!("{port}{}", self.way)),
+        }
+    }
 }
 
 /// The earlier generation: a Jinja template with fragments of script.
 pub(super) fn third(page: &Generation, settings: &Map<String, Value>, dial: &Dial) -> Result<String, String> {
     let comms = format!(
-        r"const comms = new Comms({}, {}, -1);
+        r"{SECURE}
+            const comms = new Comms({}, {}, -1);
             const vscode = {{ postMessage: (message) => comms.sendStatus(message) }};
             window.showViewer = () => {{
                 const ocpLogo = logo();
@@ -28,7 +54,7 @@ pub(super) fn third(page: &Generation, settings: &Map<String, Value>, dial: &Dia
                 window.viewer = viewer;
             }};",
         literal(&dial.host),
-        literal(&dial.port),
+        dial.behind(),
     );
     let mut environment = Environment::new();
     environment
