@@ -168,7 +168,15 @@ impl Intake {
             });
         }
         if let Err(broken) = fed {
-            self.end(Item::Broken(Close::new(broken.code, broken.reason)), budget);
+            let close = match self.decoder.as_ref().map(Decoder::max) {
+                // whoever reads it in a console learns what to do about it
+                Some(max) if broken.code == 1009 => Close {
+                    code: broken.code,
+                    reason: format!("{}: at most {max} bytes, see max_message", broken.reason).into(),
+                },
+                _ => Close::new(broken.code, broken.reason),
+            };
+            self.end(Item::Broken(close), budget);
             return;
         }
         if !self.hold(receiving, budget, limit) {

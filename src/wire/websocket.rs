@@ -101,6 +101,12 @@ pub struct Decoder {
 }
 
 impl Decoder {
+    /// The largest message it takes, in bytes.
+    #[must_use]
+    pub const fn max(&self) -> usize {
+        self.max
+    }
+
     /// A decoder that refuses messages of more than `max_message` bytes.
     #[must_use]
     pub const fn new(max_message: usize) -> Self {

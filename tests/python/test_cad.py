@@ -5,8 +5,10 @@ import hashlib
 import json
 import socket as sockets
 
+import nats
 import raw
 import websockets
+import websockets.sync.client
 from viewer import Scripts, joined, model, page, until
 
 
@@ -150,7 +152,7 @@ async def test_two_gateways_and_a_restart_show_the_same(own_gateway, space):
 
 async def test_two_scripts_at_once_lose_no_answer(gateway, space):
     async def loop(scripts):
-        for number in range(250):
+        for number in range(1000):
             answer = await (scripts.config() if number % 2 else scripts.status())
             assert isinstance(answer, dict)
 
@@ -193,3 +195,89 @@ async def test_settings_of_the_operator_and_of_the_user(own_gateway, tmp_path, s
     file.write_text("axes: true\n")
     config = await scripts.config()
     assert (config["glass"], config["axes"]) == (True, True)
+
+
+async def test_questions_do_not_wait_for_a_model_that_is_still_coming(gateway, space):
+    scripts = Scripts(gateway.cad, space)
+    async with page(gateway.cad, space) as viewer, raw.upgraded(gateway.cad, f"/s/{space}") as peer:
+        await joined(scripts, viewer)
+        big = model("slow", padding=1 << 20)
+        message = raw.frame(2, b"D:" + big)
+        await peer.send(message[: 1 << 19])
+        # the gateway has begun to read it as soon as it answers what comes later
+        assert await scripts.status() == {}
+        assert (await scripts.config())["_splash"] is True
+        assert not (await scripts.exact({"model": {}}))["ok"]
+        # settings are of the model that was begun before them
+        await scripts.tell("S", {"type": "ui", "config": {"after": True}})
+        await viewer.hears_nothing()
+        await peer.send(message[1 << 19 :])
+        assert (await viewer.text()).encode() == big
+        assert (await viewer.json())["config"] == {"after": True}
+
+
+async def test_a_model_that_is_too_large_is_refused_with_a_reason_that_scripts_print(own_gateway, space):
+    gateway = own_gateway(GW_CAD_MAX_MESSAGE="1MiB")
+
+    def show(size: int) -> None:
+        # as upstream does it: a blocking client that sends everything, then closes
+        with websockets.sync.client.connect(f"ws://127.0.0.1:{gateway.cad}/s/{space}", close_timeout=0.05) as socket:
+            socket.send(b"D:" + model("big", padding=size))
+            # what it would hear if it listened
+            socket.recv()
+
+    for size in (2 << 20, 65 << 20):
+        try:
+            await asyncio.to_thread(show, size)
+            raise AssertionError("it was taken")
+        except websockets.ConnectionClosed as closed:
+            assert closed.rcvd is not None, f"{size} bytes: the reason was lost"
+            assert closed.rcvd.code == 1009
+            assert "at most 1048576 bytes" in closed.rcvd.reason
+    # the next one is welcome
+    await Scripts(gateway.cad, space).tell("D", model("small"))
+    assert not (await until(Scripts(gateway.cad, space).config, lambda config: not config["_splash"]))["_splash"]
+
+
+async def test_a_drag_is_told_to_the_bus_thirty_times_a_second(gateway, broker, space):
+    bus = await nats.connect(broker.url)
+    live = await bus.subscribe(f"gw.v1.live.{space}.cad.status")
+    await bus.flush()
+    scripts = Scripts(gateway.cad, space)
+    async with page(gateway.cad, space) as viewer:
+        for number in range(300):
+            await viewer.report("status", {"zoom": number, "states": {f"/Group/{at}": [1, 1] for at in range(100)}})
+        times = []
+        while True:
+            message = await live.next_msg(timeout=60)
+            times.append(int(message.headers["Gw-Time"]))
+            if json.loads(message.data)["merged"]["zoom"] == 299:
+                break
+    assert all(later - earlier > 30_000_000 for earlier, later in zip(times, times[1:], strict=False))
+    assert (await scripts.status())["zoom"] == 299
+    await bus.close()
+
+
+async def test_a_page_that_is_killed_is_forgotten_and_one_that_is_loaded_again_goes_on(gateway, space):
+    scripts = Scripts(gateway.cad, space)
+    async with page(gateway.cad, space) as first:
+        await joined(scripts, first)
+        await first.report("status", {"zoom": 1})
+        await until(scripts.status, lambda status: status.get("zoom") == 1)
+        async with page(gateway.cad, space) as second:
+            assert (await second.json())["value"] == 0.25
+            # killed, not closed
+            first.socket.transport.abort()
+            await scripts.tell("D", model("box"))
+            assert (await second.text()).encode() == model("box")
+
+            # as soon as the gateway has forgotten it, the other one counts
+            async def status():
+                await second.report("status", {"zoom": 2})
+                return await scripts.status()
+
+            await until(status, lambda status: status["zoom"] == 2)
+    async with page(gateway.cad, space) as again:
+        assert (await again.text()).encode() == model("box", reset_camera="reset")
+        await again.report("status", {"zoom": 3})
+        await until(scripts.status, lambda status: status["zoom"] == 3)
