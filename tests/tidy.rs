@@ -1,6 +1,9 @@
 //! The house's own rules, as tests: who may use whom, what is pure, how long and how titled a file is.
 #![allow(clippy::unwrap_used)] // tests say what they expect
 
+#[path = "tidy/pages.rs"]
+mod pages;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,7 +61,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     // to show
     (
         "worker",
-        &["bus::contract", "bus::lease", "bus::login", "config", "message", "picture"],
+        &[
+            "bus::contract",
+            "bus::lease",
+            "bus::login",
+            "config",
+            "message",
+            "picture",
+        ],
     ),
 ];
 
@@ -355,42 +365,6 @@ fn unsafe_code_and_panics_stay_out() {
         for (line, text) in code(&text) {
             for word in words.iter().filter(|word| text.contains(**word)) {
                 broken.push(format!("{}:{line}: {word}: {}", path.display(), text.trim()));
-            }
-        }
-    }
-    told(&broken);
-}
-
-#[test]
-fn the_promises_name_tests_that_exist() {
-    let readme = read(Path::new("README.md")).unwrap();
-    let mut named = 0;
-    let mut broken = Vec::new();
-    for word in readme.split('`').filter(|word| word.starts_with("tests/")) {
-        let Some((file, test)) = word.split_once("::") else {
-            continue;
-        };
-        named += 1;
-        let text = read(Path::new(file)).unwrap_or_default();
-        if !text.contains(&format!("fn {test}(")) && !text.contains(&format!("def {test}(")) {
-            broken.push(format!("README.md: there is no {word}"));
-        }
-    }
-    told(&broken);
-    assert!(named > 10, "only {named} tests named");
-}
-
-#[test]
-fn links_between_pages_lead_somewhere() {
-    let mut broken = Vec::new();
-    for path in files().iter().filter(|path| has(path, &["md"])) {
-        let text = read(path).unwrap();
-        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-        for target in targets.filter(|target| !target.starts_with("http") && !target.starts_with('#')) {
-            let file = target.split('#').next().unwrap();
-            let beside = root().join(path).with_file_name("").join(file);
-            if !beside.exists() {
-                broken.push(format!("{}: {target} leads nowhere", path.display()));
             }
         }
     }

@@ -73,6 +73,7 @@ impl Gateway {
         loop {
             let Some((service, mut requests)) = self.register(&space).await else {
                 tokio::select! {
+                    () = self.drain.cancelled() => return,
                     () = tokio::time::sleep(AGAIN) => continue,
                     () = &mut end => return,
                 }
@@ -85,7 +86,13 @@ impl Gateway {
                         return;
                     }
                 };
-                let Some(request) = request else { break };
+                let Some(request) = request else {
+                    // the connection to the broker is closed for good
+                    if self.drain.is_cancelled() {
+                        return;
+                    }
+                    break;
+                };
                 let Ok(place) = room.clone().try_acquire_owned() else {
                     let text = "too many screenshots are waited for; try again later";
                     refuse(&request, Fault::new(Code::Busy, text)).await;

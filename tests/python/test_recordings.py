@@ -1,6 +1,7 @@
 """Everything that was recorded of the originals, both generations, played against a gateway: whole, and cut in pieces."""
 
 import asyncio
+import contextlib
 import json
 import pathlib
 
@@ -72,8 +73,8 @@ class Client:
 class Replay:
     """A recording on its way."""
 
-    def __init__(self, gateway, space: str, cut: bool, recorded: list[dict]):
-        self.gateway, self.space, self.cut = gateway, space, cut
+    def __init__(self, stack: contextlib.AsyncExitStack, gateway, space: str, cut: bool, recorded: list[dict]):
+        self.stack, self.gateway, self.space, self.cut = stack, gateway, space, cut
         self.scripts = Scripts(gateway.cad, space)
         self.clients: dict[str, Client] = {}
         self.latest = {}
@@ -86,9 +87,8 @@ class Replay:
 
     async def client(self, name: str) -> Client:
         if name not in self.clients:
-            reader, writer, head = await raw._open(self.gateway.cad, f"/s/{self.space}", {})
-            assert head.startswith("HTTP/1.1 101"), head
-            self.clients[name] = Client(raw.Peer(reader, writer), self.cut)
+            peer = await self.stack.enter_async_context(raw.upgraded(self.gateway.cad, f"/s/{self.space}"))
+            self.clients[name] = Client(peer, self.cut)
         return self.clients[name]
 
     async def said(self, row: dict) -> None:
@@ -192,9 +192,10 @@ RUNS = [name for name in sorted(path.stem for path in RECORDED.glob("*.jsonl")) 
 @pytest.mark.parametrize("name", RUNS)
 async def test_a_recorded_run_goes_as_it_went(gateway, space, name, cut):
     recorded = rows(name)
-    replay = Replay(gateway, space, cut, recorded)
-    await replay.play(recorded)
-    assert replay.compared > 2
+    async with contextlib.AsyncExitStack() as stack:
+        replay = Replay(stack, gateway, space, cut, recorded)
+        await replay.play(recorded)
+        assert replay.compared > 2
 
 
 @pytest.mark.parametrize("cut", [False, True], ids=["whole", "cut"])
@@ -202,27 +203,28 @@ async def test_a_recorded_run_goes_as_it_went(gateway, space, name, cut):
 async def test_what_broke_the_originals_ends_with_a_reason_and_the_rest_is_answered(gateway, space, name, cut):
     recorded = rows(name)
     broke = {row["conn"] for row in recorded if row.get("raised")}
-    replay = Replay(gateway, space, cut, recorded)
-    ended = answered = 0
-    for conn in dict.fromkeys(row["conn"] for row in recorded if "conn" in row):
-        said = [row for row in recorded if row.get("conn") == conn and "said" in row]
-        heard = [row for row in recorded if row.get("conn") == conn and "heard" in row]
-        if not conn.startswith("raw") or any(row["said"] == "L:{}" for row in said):
-            # several pages are told apart otherwise here
-            continue
-        # the earlier server broke on its own clipboard
-        breaks = conn in broke and "selected" not in said[0]["said"]
-        client = await replay.client(conn)
-        for row in said:
-            await client.say(filled(row, row["said"]), row.get("binary", False))
-        if breaks:
-            opcode, payload = await client.hear()
-            assert opcode == CLOSE and int.from_bytes(payload[:2]) == 1007 and len(payload) > 2, (said, payload)
-            ended += 1
-        for _ in heard if not breaks else []:
-            opcode, payload = await client.hear()
-            assert opcode == BINARY and json.loads(payload), (said, payload)
-            answered += 1
-        await client.leave()
-    assert ended >= 7
-    assert answered >= 8
+    async with contextlib.AsyncExitStack() as stack:
+        replay = Replay(stack, gateway, space, cut, recorded)
+        ended = answered = 0
+        for conn in dict.fromkeys(row["conn"] for row in recorded if "conn" in row):
+            said = [row for row in recorded if row.get("conn") == conn and "said" in row]
+            heard = [row for row in recorded if row.get("conn") == conn and "heard" in row]
+            if not conn.startswith("raw") or any(row["said"] == "L:{}" for row in said):
+                # several pages are told apart otherwise here
+                continue
+            # the earlier server broke on its own clipboard
+            breaks = conn in broke and "selected" not in said[0]["said"]
+            client = await replay.client(conn)
+            for row in said:
+                await client.say(filled(row, row["said"]), row.get("binary", False))
+            if breaks:
+                opcode, payload = await client.hear()
+                assert opcode == CLOSE and int.from_bytes(payload[:2]) == 1007 and len(payload) > 2, (said, payload)
+                ended += 1
+            for _ in heard if not breaks else []:
+                opcode, payload = await client.hear()
+                assert opcode == BINARY and json.loads(payload), (said, payload)
+                answered += 1
+            await client.leave()
+        assert ended >= 7
+        assert answered >= 8
