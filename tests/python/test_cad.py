@@ -114,7 +114,8 @@ async def test_a_large_model_arrives_whole_though_its_sender_is_gone(gateway, sp
 
 
 async def test_nothing_is_written_to_a_script_that_still_sends(own_gateway, space):
-    gateway = own_gateway(GW_WEBSOCKET_PING="300ms", GW_WEBSOCKET_PONG="300ms")
+    # pages are pinged too, and may be slow to answer
+    gateway = own_gateway(GW_WEBSOCKET_PING="300ms", GW_WEBSOCKET_PONG="60s")
     big = model("slow", padding=1 << 20)
     async with page(gateway.cad, space) as viewer, raw.upgraded(gateway.cad, f"/s/{space}") as peer:
         await joined(Scripts(gateway.cad, space), viewer)
