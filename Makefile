@@ -51,11 +51,19 @@ fuzz: ## the JSON scanner beside serde_json under a fuzzer guided by coverage (S
 	@deploy/scripts/need cc c++
 	tests/fuzz/run json $(SECONDS)
 
-.PHONY: e2e addon
-e2e: setup ## the same clients against a real Blender, without and with a window (installs Blender, 650 MB)
+.PHONY: e2e e2e-blender e2e-cad addon
+e2e: e2e-blender e2e-cad ## real programs as clients and workers: Blender, CAD packages, browsers (installs them, 3 GB)
+
+e2e-blender: setup ## the same clients against a real Blender, without and with a window
 	@deploy/scripts/need blender Xvfb
 	cargo build --bin causeway
 	CAUSEWAY_BIN="$(abspath $(TARGET))/debug/causeway" "$(VENV)/bin/python" -m pytest -q -p no:cacheprovider $(if $(T),-k '$(T)') tests/e2e/blender
+
+e2e-cad: setup viewer-assets ## both generations of the CAD packages and real browsers
+	@deploy/scripts/need chromium
+	@tests/setup/cad
+	cargo build --bin causeway
+	CAUSEWAY_BIN="$(abspath $(TARGET))/debug/causeway" CAUSEWAY_NODE_MODULES="$(NODE)/node_modules" tests/e2e/cad/apart "$(VENV)/bin/python" -m pytest -q -p no:cacheprovider $(if $(T),-k '$(T)') tests/e2e/cad
 
 addon: ## build the Blender add-on as one zip under target/
 	@PYTHON="$(firstword $(wildcard $(VENV)/bin/python) python3)" deploy/workers/blender/build-addon "$(abspath $(TARGET))/causeway-blender.zip"

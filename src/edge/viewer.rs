@@ -40,6 +40,12 @@ pub async fn answer(gateway: &Arc<Gateway>, request: &Request) -> Option<Respons
         return None;
     }
     let path = request.path.as_str();
+    if path == "/favicon.ico" {
+        // the earlier page names no icon and browsers ask for one: a refusal would be an error on its console
+        let mut response = plain(StatusCode::NO_CONTENT, "");
+        insert(&mut response, CACHE_CONTROL, "max-age=86400");
+        return Some(response);
+    }
     let ours = path == "/viewer" || path.starts_with("/viewer/") || path.starts_with("/static/");
     if own && path == "/" {
         return Some(moved(&with_query("/viewer", &request.query)));

@@ -62,6 +62,8 @@ async def test_the_page_dials_back_where_it_came_from(own_gateway, tmp_path):
     status, headers, _ = fetch(main, "/viewer?gen=3&space=blue")
     assert (status, headers["location"]) == (302, "/viewer/3/?space=blue")
     assert fetch(cad, "/nothing")[0] == 404
+    # asked for by every browser whose page names none
+    assert (fetch(cad, "/favicon.ico")[0], fetch(main, "/favicon.ico")[0]) == (204, 204)
 
 
 async def test_files_of_the_page_are_sent_once_and_small(own_gateway, tmp_path):

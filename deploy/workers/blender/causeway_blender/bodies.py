@@ -18,7 +18,8 @@ ROOM = 4096
 PATIENCE = 60
 MOST = 64 << 20
 
-_FORM = re.compile(r"object:GW_BODIES/([A-Za-z0-9_-]{1,64});size=([1-9][0-9]{0,8});sha256=([0-9a-f]{64})")
+# bodies of state are kept in a bucket of their own
+_FORM = re.compile(r"object:(GW_BODIES|GW_STATE_BODIES)/([A-Za-z0-9_-]{1,64});size=([1-9][0-9]{0,8});sha256=([0-9a-f]{64})")
 
 
 async def outgoing(connection, body: bytes) -> tuple[bytes, dict[str, str]]:
@@ -44,17 +45,17 @@ async def incoming(connection, headers: dict[str, str], payload: bytes) -> bytes
     if reference is None:
         return payload
     match = _FORM.fullmatch(reference)
-    if not match or int(match[2]) > MOST:
+    if not match or int(match[3]) > MOST:
         raise Failure("invalid", f"{HEADER} does not refer to a body this worker can take")
     body = io.BytesIO()
     try:
-        store = await connection.jetstream().object_store(BUCKET)
-        info = await store.get_info(match[1])
-        if info.size == int(match[2]):
-            await asyncio.wait_for(store.get(match[1], writeinto=body), PATIENCE)
+        store = await connection.jetstream().object_store(match[1])
+        info = await store.get_info(match[2])
+        if info.size == int(match[3]):
+            await asyncio.wait_for(store.get(match[2], writeinto=body), PATIENCE)
     except Exception as error:
         raise Failure("worker_error", f"the large body could not be fetched: {error!r}") from error
     data = body.getvalue()
-    if hashlib.sha256(data).hexdigest() != match[3]:
+    if hashlib.sha256(data).hexdigest() != match[4]:
         raise Failure("worker_error", "the large body is not what was announced")
     return data
