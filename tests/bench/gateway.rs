@@ -7,6 +7,7 @@
 //! server and prints its own table; `--part` picks some.
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
 
+mod cad;
 mod fanout;
 mod idle;
 mod nats;
@@ -84,6 +85,9 @@ async fn main() -> Outcome<()> {
     }
     if plan.has("tcp") {
         tcp::run(&plan).await?;
+    }
+    if plan.has("cad") {
+        cad::run(&plan).await?;
     }
     Ok(())
 }

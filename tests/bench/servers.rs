@@ -89,6 +89,22 @@ impl Server {
         Ok((user + system) * 1e9 / rustix::param::clock_ticks_per_second() as f64)
     }
 
+    /// Lets the peak of resident memory begin anew.
+    pub(crate) fn forget_peak(&self) -> Outcome<()> {
+        Ok(std::fs::write(
+            format!("/proc/{}/clear_refs", self.child.id()),
+            "5",
+        )?)
+    }
+
+    /// The most resident memory since then, in bytes.
+    pub(crate) fn peak(&self) -> Outcome<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+        Ok(kib.ok_or("unreadable /proc status")? * 1024.0)
+    }
+
     /// Resident memory in bytes.
     pub(crate) fn resident(&self) -> Outcome<f64> {
         let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id()))?;
@@ -184,7 +200,7 @@ async fn wait_open(port: u16) -> Outcome<()> {
 }
 
 /// A port nobody holds at this moment.
-fn free_port() -> Outcome<u16> {
+pub(crate) fn free_port() -> Outcome<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
