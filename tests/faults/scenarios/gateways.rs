@@ -108,7 +108,7 @@ pub(super) async fn storm(scale: Scale, report: &mut Report) -> Outcome<()> {
     let mut aside = Talk::aside(second.port).await?;
     let (calm, during) = (Instant::now(), AtomicBool::new(false));
     let mut before = Vec::new();
-    while calm.elapsed() < Duration::from_secs(2) {
+    while calm.elapsed() < Duration::from_millis(scale.pick(300, 2000)) {
         before.push(aside.ask("get_system_info").await?.1);
         sleep(Duration::from_millis(5)).await;
     }
