@@ -94,14 +94,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         }
     };
     if config.events.history {
-        match Bodies::open(
-            bus.freight(&nats).await?,
-            &config.bodies,
-            config.events.max_age,
-            config.events.replicas,
-        )
-        .await
-        {
+        match shelves(&bus, &nats, &config).await {
             Ok(bodies) => {
                 bus.set_bodies(Arc::new(bodies.clone()), Arc::new(bodies.clone()));
                 tokio::spawn(async move { bodies.keep_swept().await });
@@ -167,6 +160,15 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     }
     info!("stopped");
     Ok(())
+}
+
+/// The store of large bodies, on a connection of its own.
+async fn shelves(bus: &Bus, nats: &config::Nats, config: &Config) -> Result<Bodies, String> {
+    let client = bus.freight(nats).await.map_err(|error| error.to_string())?;
+    let events = &config.events;
+    Bodies::open(client, &config.bodies, events.max_age, events.replicas)
+        .await
+        .map_err(|error| error.to_string())
 }
 
 /// Returns when somebody asks the process to end.

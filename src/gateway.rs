@@ -18,6 +18,7 @@ use crate::gateway::presence::Presence;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::Gate;
 
+mod apart;
 pub mod bridge;
 pub mod calls;
 pub mod closing;

@@ -14,6 +14,7 @@ use tracing::{debug, info};
 
 use crate::dialect::{Dialect, Opening, Session, Step};
 use crate::gateway::Gateway;
+use crate::gateway::apart::{TURN, others_first};
 use crate::gateway::bridge::Bridge;
 use crate::gateway::calls::{Among, Calls};
 use crate::gateway::ending::Ending;
@@ -26,7 +27,7 @@ use crate::gateway::probe::Probe;
 use crate::gateway::ring::Carrier;
 use crate::gateway::slow::What;
 use crate::gateway::turn::Turn;
-use crate::message::{Close, Offset, Space};
+use crate::message::{Offset, Space};
 use crate::telemetry::clock;
 
 mod flow;
@@ -278,6 +279,7 @@ impl Connection {
                         self.pace.heard();
                         self.calls.metrics().received_bytes.inc_by(bytes as u64);
                     }
+                    others_first(bytes >= TURN).await;
                 }
                 () = outbox.kicked() => {}
                 ready = outbox.writable(), if blocked => {
@@ -289,6 +291,7 @@ impl Connection {
                         let queue = &self.calls.metrics().stage.queue;
                         queue.observe(since.elapsed().as_secs_f64());
                     }
+                    others_first(outbox.blocked().is_some()).await;
                 }
                 news = polled::next(&mut self.poller), if self.poller.is_some() => {
                     if let Some(ending) = self.polled(news) {
@@ -355,18 +358,10 @@ impl Connection {
             if !steps.is_empty()
                 && let Some(close) = Box::pin(self.calls.perform(self.session.as_mut(), steps)).await
             {
-                return Some(if close == Close::SLOW {
-                    Ending::Slow
-                } else {
-                    Ending::Closed(close)
-                });
+                return Some(Ending::by(close));
             }
             if let Some(close) = self.outbox.closing() {
-                return Some(if close == Close::SLOW {
-                    Ending::Slow
-                } else {
-                    Ending::Closed(close)
-                });
+                return Some(Ending::by(close));
             }
             if idle && !self.serve_poll() {
                 break;

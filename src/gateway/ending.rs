@@ -24,6 +24,16 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// The end by a close of ours.
+    #[must_use]
+    pub fn by(close: Close) -> Self {
+        if close == Close::SLOW {
+            Self::Slow
+        } else {
+            Self::Closed(close)
+        }
+    }
+
     /// The close code for metrics: what was sent, or 1006 where nothing could be.
     #[must_use]
     pub fn code(&self) -> u16 {

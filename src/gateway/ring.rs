@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::dialect::{Dialect, Encoding, Frame};
+use crate::gateway::apart::apart;
 use crate::message::Event;
 use crate::wire::frame::{self, Packet};
 
@@ -92,8 +93,12 @@ impl Entry {
         if let Some(at) = self.forms.iter().position(|form| form.ear == ear) {
             return self.forms.get(at);
         }
-        let frame = ear.dialect.encode(ear.encoding, &self.event)?;
-        let packet = ear.carrier.pack(&frame);
+        let event = &self.event;
+        let (frame, packet) = apart(event.body.bytes.len(), || {
+            let frame = ear.dialect.encode(ear.encoding, event)?;
+            let packet = ear.carrier.pack(&frame);
+            Some((frame, packet))
+        })?;
         let text = matches!(frame, Frame::Text(_));
         self.forms.push(Form {
             ear,

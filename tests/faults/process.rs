@@ -139,10 +139,11 @@ impl Gateway {
         self.sum(name, |_| true).await
     }
 
-    /// The value of one metric over the series that have this value in a label.
-    pub(crate) async fn labelled(&self, name: &str, label: &str) -> Outcome<f64> {
-        let quoted = format!("\"{label}\"");
-        self.sum(name, |line| line.contains(&quoted)).await
+    /// The value of one metric over the series that have these values, separated by spaces, in their labels.
+    pub(crate) async fn labelled(&self, name: &str, labels: &str) -> Outcome<f64> {
+        let quoted: Vec<String> = labels.split(' ').map(|label| format!("\"{label}\"")).collect();
+        self.sum(name, |line| quoted.iter().all(|label| line.contains(label)))
+            .await
     }
 
     async fn sum(&self, name: &str, which: impl Fn(&str) -> bool) -> Outcome<f64> {

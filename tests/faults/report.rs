@@ -22,6 +22,14 @@ impl Verdict {
     }
 }
 
+/// Microseconds that are never held against anybody.
+const SPARE: u64 = 15_000;
+
+fn p99(times: &mut [u64]) -> u64 {
+    times.sort_unstable();
+    times.get(times.len() * 99 / 100).copied().unwrap_or(0)
+}
+
 /// What was given, what came, what is missing: the columns of the table at the end.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Books {
@@ -96,6 +104,28 @@ impl Report {
         let silent = self.books.silent.unwrap_or(0) + sent.saturating_sub(answered);
         self.books.silent = Some(silent);
         self.expect("answered", answered, sent);
+    }
+
+    /// What takes long beside something, round by round: in half of the rounds it must not take more than twice as
+    /// long as without, and a few milliseconds. A pause of the machine falls into one round and is nobody's doing.
+    pub(crate) fn beside(&mut self, rounds: &mut [(Vec<u64>, Vec<u64>)], what: &str) {
+        let mut ratios = Vec::new();
+        for (without, beside) in rounds {
+            let (without, beside) = (p99(without), p99(beside));
+            ratios.push((
+                beside.saturating_sub(SPARE) as f64 / without.max(1) as f64,
+                without,
+                beside,
+            ));
+        }
+        ratios.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let Some((ratio, without, beside)) = ratios.get(ratios.len() / 2).copied() else {
+            return self.fail("nothing was measured".to_owned());
+        };
+        self.figure("p99_ms_without", without / 1000);
+        self.figure("p99_ms_beside", beside / 1000);
+        self.figure("ratio", format!("{:.2}", beside as f64 / without.max(1) as f64));
+        self.hold(ratio <= 2.0, what);
     }
 
     /// This machine lacks what the scenario needs: said aloud, and never counted as kept.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Connection, Ending};
 use crate::dialect::Step;
+use crate::gateway::apart::apart;
 use crate::gateway::bridge::Bridge;
 use crate::gateway::intake::Item;
 use crate::gateway::lobby::Key;
@@ -112,7 +113,7 @@ impl Connection {
                     metrics.offence("flood");
                     return Some(Ending::Closed(Close::FLOOD));
                 }
-                let received = self.session.receive(now, frame, steps);
+                let received = apart(frame.bytes().len(), || self.session.receive(now, frame, steps));
                 metrics.frame_in(started);
                 self.calls.received();
                 if let Err(offence) = received {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 
 use super::{Kind, Letter};
+use crate::gateway::apart::TURN;
 use crate::message::Close;
 use crate::wire::frame::Packet;
 
@@ -137,9 +138,16 @@ impl Queue {
         self.written = 0;
     }
 
-    /// Writes until empty or blocked. `false` when the socket is broken.
+    /// Writes until empty or blocked, or for a turn: a client that reads as fast as we write must not have a thread for
+    /// as long as it takes. `false` when the socket is broken.
     pub(super) fn write(&mut self, stream: &TcpStream) -> bool {
+        let mut turn = 0;
         while !self.items.is_empty() {
+            if turn >= TURN {
+                // the connection goes on with it when others have had theirs
+                self.blocked = Some(Instant::now());
+                return true;
+            }
             let attempt = match self.items.front() {
                 // one slice needs no vector
                 Some(only) if self.items.len() == 1 => stream.try_write(&only.bytes[self.written..]),
@@ -147,7 +155,10 @@ impl Queue {
             };
             match attempt {
                 Ok(0) => return false,
-                Ok(n) => self.advance(n),
+                Ok(n) => {
+                    turn += n;
+                    self.advance(n);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked = Some(Instant::now());
                     return true;

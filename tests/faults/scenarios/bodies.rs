@@ -146,7 +146,7 @@ pub(super) async fn large(scale: Scale, report: &mut Report) -> Outcome<()> {
     let rounds = scale.pick(1, 3);
     let mut viewers = vec![Viewer::come(port).await?];
     let base = gateway.forget_peak()?;
-    let (mut calm, mut beside) = (Vec::new(), Vec::new());
+    let mut times = Vec::new();
     let mut peaks = Vec::new();
     let (mut sent, mut shows) = (0, 0);
     for count in [1, 10] {
@@ -158,28 +158,30 @@ pub(super) async fn large(scale: Scale, report: &mut Report) -> Outcome<()> {
                 sleep(Duration::from_secs(2)).await;
                 Ok(())
             };
-            calm.append(&mut asking(port, quiet).await?.0);
+            let calm = asking(port, quiet).await?.0;
             let before = all(&viewers);
             let showing = async {
                 show(port, size, async { Ok(()) }).await?;
                 shown(&viewers, &before, size as u64).await
             };
-            beside.append(&mut asking(port, showing).await?.0);
+            times.push((calm, asking(port, showing).await?.0));
             sent += 1;
             shows += count as u64;
         }
         peaks.push((gateway.peak()? - base).round());
         gateway.forget_peak()?;
     }
-    let p99 = |times: &mut Vec<u64>| {
-        times.sort_unstable();
-        times.get(times.len() * 99 / 100).copied().unwrap_or(0) as f64 / 1000.0
-    };
-    let (asked, calm, beside) = (calm.len() + beside.len(), p99(&mut calm), p99(&mut beside));
+    let asked: usize = times.iter().map(|(calm, beside)| calm.len() + beside.len()).sum();
     report.figure("asked", asked);
-    report.figure("p99_ms_calm", calm);
-    report.figure("p99_ms_beside", beside);
-    report.figure("ratio", (beside / calm * 100.0).round() / 100.0);
+    report.beside(&mut times, "small messages wait for large ones");
+    for stage in ["decode", "encode", "write"] {
+        let labels = format!("cad {stage}");
+        let seconds = gateway.labelled("gw_stage_duration_seconds_sum", &labels).await?;
+        report.figure(
+            &format!("{stage}_ms_each"),
+            (seconds * 1000.0 / sent as f64).round(),
+        );
+    }
     report.figure("peak_mib_1_viewer", peaks[0]);
     report.figure("peak_mib_10_viewers", peaks[1]);
     // nine more viewers: no more than what one more model takes
@@ -220,9 +222,5 @@ pub(super) async fn large(scale: Scale, report: &mut Report) -> Outcome<()> {
     }
     report.books.sent = Some(sent + 1);
     report.books.received = Some(shows + 10);
-    if scale.full {
-        // a pause of the machine is no large body: a few milliseconds more are nobody's doing
-        report.hold(beside <= 2.0 * calm + 10.0, "small messages wait for large ones");
-    }
     Ok(())
 }

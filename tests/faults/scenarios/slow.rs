@@ -263,27 +263,19 @@ pub(super) async fn neighbours(scale: Scale, report: &mut Report) -> Outcome<()>
     let load = load::Load::start(nats.client().await?, 20, 4 << 10);
     load.more(40).await?;
     let base = gateway.forget_peak()?;
-    let (mut without, mut beside) = (Vec::new(), Vec::new());
-    for _ in 0..scale.pick(2, 5) {
-        without.append(&mut crowd.seen.measure(load.more(80)).await?);
+    let mut rounds = Vec::new();
+    for _ in 0..scale.pick(2, 9) {
+        let without = crowd.seen.measure(load.more(50)).await?;
         let mut stalled = Vec::new();
         for _ in 0..5 {
             stalled.push(narrow(gateway.port).await?);
         }
-        beside.append(&mut crowd.seen.measure(load.more(80)).await?);
+        let beside = crowd.seen.measure(load.more(50)).await?;
+        rounds.push((without, beside));
         drop(stalled);
         load.more(10).await?;
     }
-    let p99 = |lags: &mut Vec<u64>| {
-        lags.sort_unstable();
-        lags.get(lags.len() * 99 / 100).copied().unwrap_or(0) as f64 / 1000.0
-    };
-    let (without, beside) = (p99(&mut without), p99(&mut beside));
-    report.figure("p99_ms_without", without.round());
-    report.figure("p99_ms_beside", beside.round());
-    report.figure("ratio", (beside / without * 100.0).round() / 100.0);
-    // a pause of the machine is no neighbour: a few milliseconds more are nobody's doing
-    report.hold(beside <= 2.0 * without + 20.0, "who reads waits for who does not");
+    report.beside(&mut rounds, "who reads waits for who does not");
     let last = load.stop().await?;
     report.books.sent = Some(last);
     crowd.reach(last).await?;
