@@ -96,7 +96,9 @@ fn compare(stream: &[u8], read: &Read) {
                     return;
                 }
                 // they look at the digits of \u only when all four are there, and call a number cut short wrong
-                let half_escape = rest[rest.len().saturating_sub(6)..].windows(2).any(|pair| pair == br"\u");
+                let half_escape = rest[rest.len().saturating_sub(6)..]
+                    .windows(2)
+                    .any(|pair| pair == br"\u");
                 let half_number = matches!(rest.last(), Some(b'-' | b'+' | b'.' | b'e' | b'E'));
                 if error.is_eof() {
                     assert!(half_escape || (read.refused.is_none() && read.begun == rest.len()));
@@ -133,10 +135,15 @@ fn compare_members(document: &[u8]) {
     let mut members = Members::new(document);
     let values: Vec<_> = members.by_ref().map(|member| &document[member.value]).collect();
     assert_eq!(members.whole(), document[0] == b'{');
-    let Ok(text) = std::str::from_utf8(document) else { return };
+    let Ok(text) = std::str::from_utf8(document) else {
+        return;
+    };
     // half a surrogate in a name is theirs to refuse
     if let Ok(theirs) = Deserializer::from_str(text).deserialize_map(Values) {
-        assert_eq!(values, theirs.iter().map(|value| value.as_bytes()).collect::<Vec<_>>());
+        assert_eq!(
+            values,
+            theirs.iter().map(|value| value.as_bytes()).collect::<Vec<_>>()
+        );
     }
 }
 
@@ -144,12 +151,19 @@ fuzz_target!(|input: &[u8]| {
     let [cut, max, stream @ ..] = input else { return };
     let whole = read(stream, stream.len().max(1), ANY);
     compare(stream, &whole);
-    whole.documents.iter().for_each(|document| compare_members(document));
+    whole
+        .documents
+        .iter()
+        .for_each(|document| compare_members(document));
     let cut = usize::from(*cut).max(1);
     assert_eq!(read(stream, cut, ANY), whole, "pieces of {cut}");
     let max = usize::from(*max);
     let bounded = read(stream, cut, max);
-    let fits = whole.documents.iter().take_while(|document| document.len() <= max).count();
+    let fits = whole
+        .documents
+        .iter()
+        .take_while(|document| document.len() <= max)
+        .count();
     assert_eq!(bounded.documents, whole.documents[..fits]);
     if fits < whole.documents.len() || whole.begun > max {
         assert_eq!(bounded.refused, Some(Refused::TooLarge));
