@@ -87,6 +87,9 @@ pub(crate) async fn run(plan: &Plan) -> Outcome<()> {
             }
         }
     }
+    for (_, generation, _) in UPSTREAM {
+        let _ = std::fs::remove_dir_all(scratch(generation));
+    }
     for (side, (name, _)) in upstream.iter().enumerate() {
         head(name);
         for (at, (size, _)) in SIZES.iter().enumerate() {
@@ -166,11 +169,12 @@ async fn held(place: &Place, gateway: &Server) -> Outcome<f64> {
 /// Returns when all pages get what is sent from now on; says it again to those that were not there yet.
 async fn joined(place: &Place, pages: &mut [Socket]) -> Outcome<()> {
     for page in pages {
-        let mut script = place.open().await?;
         loop {
-            script
+            let mut script = place.open().await?;
+            // upstream hangs up on who speaks while it still has a page that left: then it is said again
+            let _ = script
                 .send(BINARY, br#"C:{"type":"set_relative_time","value":0.5}"#)
-                .await?;
+                .await;
             let heard = until(page, |text| {
                 text.len() < 99 && find(text, b"relative_time").is_some()
             });
@@ -206,6 +210,11 @@ fn model(size: usize, number: usize) -> Vec<u8> {
     text
 }
 
+/// What an upstream server may write to.
+fn scratch(generation: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("causeway-bench-{}-{generation}", std::process::id()))
+}
+
 /// The upstream server of a generation, where its packages are installed.
 async fn start_upstream(generation: &str, module: &str) -> Outcome<Option<Server>> {
     let home = std::env::var_os("HOME").map_or_else(PathBuf::new, PathBuf::from);
@@ -214,7 +223,7 @@ async fn start_upstream(generation: &str, module: &str) -> Outcome<Option<Server
     if !python.exists() {
         return Ok(None);
     }
-    let scratch = std::env::temp_dir().join(format!("causeway-bench-{}-{generation}", std::process::id()));
+    let scratch = scratch(generation);
     std::fs::create_dir_all(&scratch)?;
     let port = free_port()?;
     let child = Command::new(python)
