@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import socket as sockets
+import time
 
 import nats
 import raw
@@ -68,16 +69,24 @@ async def test_status_is_what_the_page_touched_last_reports(gateway, space):
         await one.report("status", {"axes": True, "zoom": 1})
         await one.report("status", {"zoom": 2})
         assert await until(scripts.status, lambda status: status.get("zoom") == 2) == {"axes": True, "zoom": 2}
-        # nothing was sent to the pages, so this is a hand
-        await two.report("status", {"zoom": 3})
-        assert await until(scripts.status, lambda status: status.get("zoom") == 3) == {"axes": True, "zoom": 3}
         # all pages report after a model, the one touched last counts
-        await scripts.tell("D", model("box"))
-        for viewer in (one, two):
-            await viewer.text()
-        await one.report("status", {"zoom": 4})
-        await two.report("status", {"zoom": 5, "end": True})
-        assert (await until(scripts.status, lambda status: "end" in status))["zoom"] == 5
+        for again in range(8):
+            # nothing was sent to the pages lately, so this is a hand
+            await two.report("status", {"zoom": 3, "hand": again})
+            status = await until(scripts.status, lambda status: status.get("hand") == again)
+            assert status["zoom"] == 3 and status["axes"] is True
+            sent = time.monotonic()
+            await scripts.tell("D", model("box"))
+            for viewer in (one, two):
+                await viewer.text()
+            await one.report("status", {"zoom": 4})
+            await two.report("status", {"zoom": 5, "end": again})
+            status = await until(scripts.status, lambda status: status.get("end") == again)
+            # a report three seconds after the model is a hand's again: a starved machine has another try
+            if status["zoom"] == 5 or time.monotonic() - sent < 3:
+                break
+            await asyncio.sleep(3.5)
+        assert status["zoom"] == 5
     # nobody is left: whoever comes counts
     async with page(gateway.cad, space) as three:
         await three.text()
