@@ -84,12 +84,12 @@ impl Calls {
         gateway: Arc<Gateway>,
         outbox: Arc<Outbox>,
         carrier: Carrier,
-        dialect: &'static str,
-        space: Space,
+        room: Key,
         session: &str,
         traceparent: Option<Box<str>>,
         among: Option<Box<Among>>,
     ) -> Self {
+        let dialect = room.dialect.name();
         let metrics = gateway.metrics.dialect(dialect);
         let from = format!("{dialect}/{session}").into();
         Self {
@@ -98,7 +98,7 @@ impl Calls {
             outbox,
             carrier,
             dialect,
-            space,
+            space: room.space,
             from,
             pending: HashMap::new(),
             traceparent,

@@ -147,18 +147,20 @@ pub fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) -> impl Future<Outpu
         None => dialect.open_within(opening, max_message),
     };
     let id = gateway.next_id();
+    let room = Key {
+        space: space.clone(),
+        dialect,
+    };
     let among = dialect.looks().then(|| {
-        let space = space.clone();
-        let key = Key { space, dialect };
-        let turn = Turn::new(gateway.turns.clone(), key.clone(), peer.ip(), id);
+        let turn = Turn::new(gateway.turns.clone(), room.clone(), peer.ip(), id);
+        let key = room.clone();
         Box::new(Among { key, turn })
     });
     let calls = Calls::new(
         gateway.clone(),
         outbox.clone(),
         carrier,
-        name,
-        space.clone(),
+        room,
         &session_id,
         traceparent,
         among,
