@@ -87,6 +87,14 @@ async def test_status_is_what_the_page_touched_last_reports(gateway, space):
                 break
             await asyncio.sleep(3.5)
         assert status["zoom"] == 5
+        # it has reported the model and was silent since: what it says now is a hand's, however young the model
+        await scripts.tell("D", model("ball"))
+        for viewer in (one, two):
+            await viewer.text()
+        await one.report("status", {"zoom": 7})
+        await asyncio.sleep(1)
+        await one.report("status", {"zoom": 8})
+        await until(scripts.status, lambda status: status["zoom"] == 8)
     # nobody is left: whoever comes counts
     async with page(gateway.cad, space) as three:
         await three.text()

@@ -18,6 +18,8 @@ use crate::message::{Answer, Body, CallId, Close, Command, Now, Reply};
 const LISTENER: &[u8] = b"Python listener";
 /// After something was sent to the pages, all of them report; only later reports come from a user's hand.
 const SETTLE: u64 = 3_000_000_000;
+/// A page that reported what it was sent and was silent so long reports a hand sooner.
+const QUIET: Duration = Duration::from_millis(500);
 /// The service that measures.
 const MEASURES: &str = "cad";
 
@@ -51,6 +53,8 @@ pub(super) struct Client {
     calls: u64,
     /// When this page last said that it is the one touched last, until the state says so or names a later one.
     claimed: Option<Now>,
+    /// When this page reported last, and the time of what had been sent by then.
+    reported: Option<(Duration, u64)>,
 }
 
 impl Client {
@@ -62,6 +66,7 @@ impl Client {
             wants: VecDeque::new(),
             calls: 0,
             claimed: None,
+            reported: None,
         }
     }
 
@@ -181,10 +186,12 @@ impl Client {
                     .map(|event| event.time)
                     .max()
                     .unwrap_or(0);
+                let before = self.reported.replace((now.mono, sent));
                 if self.claimed.is_some_and(|claim| pending(claim, now, view)) {
                     return true;
                 }
-                let touched = now.unix.saturating_sub(sent) > SETTLE;
+                let quiet = |(at, of)| of == sent && now.mono.saturating_sub(at) > QUIET;
+                let touched = now.unix.saturating_sub(sent) > SETTLE || before.is_some_and(quiet);
                 if touched {
                     self.claim(now, out);
                 }
