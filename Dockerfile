@@ -1,4 +1,5 @@
-# One image for both roles: `serve` is the gateway, `worker voice` the reference worker with its speech programs.
+# One image for both roles: `serve` is the gateway with the CAD viewer's pages, `worker voice` the reference worker with
+# its speech programs.
 
 FROM rust:1-bookworm AS build
 WORKDIR /src
@@ -26,6 +27,11 @@ RUN apt-get update \
        /opt/speech/bin/pip install --no-cache-dir --disable-pip-version-check 'pocketsphinx==5.*' \
     && groupadd --system --gid 10001 causeway \
     && useradd --system --uid 10001 --gid causeway --home-dir /var/lib/causeway --create-home causeway
+# The pages are upstream's wheels, checked by their hashes; nothing else of them is needed.
+COPY deploy/scripts/viewer-assets /usr/local/lib/causeway/viewer-assets
+RUN PIP_CERT=/etc/ssl/certs/ca-certificates.crt PYTHON=/opt/speech/bin/python3 \
+    /usr/local/lib/causeway/viewer-assets /usr/share/causeway/viewer
+ENV GW_CAD_ASSETS=/usr/share/causeway/viewer
 COPY --from=build /src/target/release/causeway /usr/local/bin/causeway
 # The voice worker finds the Python that has the recogniser first in the path.
 ENV PATH=/opt/speech/bin:$PATH
