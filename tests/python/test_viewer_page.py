@@ -124,6 +124,8 @@ async def test_the_real_pages_are_filled_in(own_gateway):
         assert (status, headers["cache-control"]) == (200, "no-store")
         text = body.decode()
         assert dials in text
+        # the other generation's settings are told by this page's names
+        assert f")({str(path == '/viewer').lower()});</script>" in text.partition('<script type="module"')[0]
         assert "{{" not in text and "{%" not in text and "$ws_" not in text, "a name is left open"
         base = path if path.endswith("/") else "/"
         files = set(re.findall(r'"(?:\./)?(static/[^"]+)"', text))

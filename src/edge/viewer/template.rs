@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 use super::assets::Generation;
 
 const SCRIPTS: &str = r#"<script type="module" src="static/js/three-cad-viewer.esm.js"></script>"#;
+/// A function of whether the page is the later one.
+const NAMES: &str = include_str!("names.js");
 const IMPORTS: &str = r#"
             import { Comms } from "./static/js/comms.js";
             import { logo } from "./static/js/logo.js";"#;
@@ -63,7 +65,7 @@ pub(super) fn third(page: &Generation, settings: &Map<String, Value>, dial: &Dia
     let value = |name: &str| settings.get(name).cloned().unwrap_or_default();
     let template = environment.get_template("viewer.html");
     let text = |name: &str| value(name).as_str().unwrap_or_default().to_owned();
-    template
+    let filled = template
         .and_then(|template| {
             template.render(context! {
                 // a script reads them as they stand: no slash may be escaped
@@ -81,7 +83,8 @@ pub(super) fn third(page: &Generation, settings: &Map<String, Value>, dial: &Dia
                 standalone_init => r#"onload="showViewer()""#,
             })
         })
-        .map_err(|error| error.to_string())
+        .map_err(|error| error.to_string())?;
+    Ok(renaming(filled, false))
 }
 
 /// The later generation: names after a dollar sign, each a JSON literal; a doubled one is itself.
@@ -116,7 +119,17 @@ pub(super) fn fourth(
         }
     }
     out.push_str(rest);
-    Ok(out)
+    Ok(renaming(out, true))
+}
+
+/// The page with a first script that tells it the other generation's settings by its own names.
+fn renaming(mut page: String, later: bool) -> String {
+    const HEAD: &str = "<head>";
+    if let Some(at) = page.find(HEAD) {
+        let script = format!("<script>(\n{NAMES})({later});</script>");
+        page.insert_str(at + HEAD.len(), &script);
+    }
+    page
 }
 
 /// A text in a script that stands in a page.

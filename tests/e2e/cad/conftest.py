@@ -99,8 +99,8 @@ def open_page(generation, gateway, browser):
     """Opens more pages; none has complained when the test ends."""
     opened = []
 
-    def make(at=gateway):
-        opened.append(browser.open(address(generation, at)))
+    def make(at=gateway, of=generation):
+        opened.append(browser.open(address(of, at)))
         return opened[-1]
 
     yield make

@@ -98,6 +98,29 @@ def test_settings_reach_every_page(user, pages):
         real.until(lambda page=page, pressed=pressed: not page.has(pressed), what="the released button")
 
 
+def test_the_other_generations_page_draws_alike(generation, user, pages, open_page, picture):
+    user.run("show_clear()")
+    # it has nothing but its logo's camera, which a model must not be drawn with
+    other = open_page(of="4" if generation == "3" else "3")
+    user.run(RED)
+    user.run("show(box, names=['box'], reset_camera=Camera.RESET)")
+    drawn = pages[0].coloured("red")
+
+    def alike():
+        # of canvases that differ by the pages' own margins
+        real.until(other.colours, lambda found: abs(found["red"] - drawn) < 0.2 * drawn, f"as large as {drawn}")
+
+    alike()
+    picture(other, "other")
+    pressed = ".tcv_btn_click2 .tcv_button_blackedges"
+    user.run("set_viewer_config(black_edges=True)")
+    real.until(lambda: other.has(pressed), what="the pressed button")
+    user.run("set_viewer_config(black_edges=False)")
+    real.until(lambda: not other.has(pressed), what="the released button")
+    other.do("reload")
+    alike()
+
+
 ANIMATE = """
 arm = Pos(0, 0, 0) * Box(9, 4, 4)
 arm.color, arm.label = 'red', 'arm'
