@@ -21,23 +21,14 @@ use crate::dialect::{Frame, Notice};
 use crate::message::{CallId, Close, Reply};
 use crate::wire::frame::{self, Packet};
 
+mod batch;
 mod queue;
 
+pub use batch::{Batch, Delivery, Kind, Parcel, Taken};
 use queue::Queue;
 
 /// Letters a connection may leave unread before interim answers are dropped.
 const LETTERS: usize = 1024;
-
-/// What a packet is, which decides what may happen to it when the client is slow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// An answer, a greeting, a control frame: never dropped.
-    Own,
-    /// An event: dropped oldest first where the policy says so.
-    Event,
-    /// A state topic, by number: a newer value takes the place of one not yet written.
-    State(u32),
-}
 
 /// What a connection is told by others.
 #[derive(Debug)]
@@ -48,32 +39,6 @@ pub enum Letter {
     Traced(CallId, String),
     /// News for its client.
     Notice(Notice),
-}
-
-/// Whether a packet was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
-    /// Queued or written.
-    Yes,
-    /// The queue is full; the connection is being closed.
-    Overflow,
-    /// The connection is over.
-    Gone,
-}
-
-/// What became of a batch.
-#[derive(Clone, Copy, Debug)]
-pub struct Delivery {
-    /// Packets taken.
-    pub packets: u64,
-    /// Their bytes.
-    pub bytes: usize,
-    /// Older events dropped for them.
-    pub dropped: u64,
-    /// States they took the place of.
-    pub conflated: u64,
-    /// How it ended.
-    pub taken: Taken,
 }
 
 /// The outbound side of one connection.
@@ -169,21 +134,35 @@ impl Outbox {
         self.take(&mut self.queue.lock(), packet, kind)
     }
 
-    /// Queues and writes a batch under one lock; the common case, one small packet for a client that keeps up,
-    /// is a single write without any queueing.
-    pub fn deliver<'p>(&self, batch: impl Iterator<Item = (&'p Packet, Kind)>) -> Delivery {
+    /// Queues and writes what one session gets of a batch, under one lock. The common case, a client that keeps up,
+    /// is a single write of what all share, without any queueing.
+    pub fn deliver(&self, batch: &Batch, session: &str) -> Delivery {
         let mut queue = self.queue.lock();
         let (dropped, conflated) = (queue.dropped, queue.conflated);
+        let whole = batch.whole();
+        let gone = self.write_past(&queue, whole);
         let (mut packets, mut bytes, mut taken) = (0, 0, Taken::Yes);
-        for (packet, kind) in batch {
-            taken = self.take(&mut queue, packet, kind);
-            if taken != Taken::Yes {
-                break;
+        if gone > 0 && gone == whole.len() {
+            packets = batch.len() as u64;
+            bytes = gone;
+            queue.packets += packets;
+        } else {
+            for (packet, kind) in batch.of(session) {
+                if gone > 0 {
+                    // part of it is out, so all of it goes
+                    queue.append(packet, kind);
+                } else {
+                    taken = self.take(&mut queue, packet, kind);
+                }
+                if taken != Taken::Yes {
+                    break;
+                }
+                packets += 1;
+                bytes += packet.len();
             }
-            packets += 1;
-            bytes += packet.len();
+            queue.advance(gone);
+            self.write(&mut queue);
         }
-        self.write(&mut queue);
         Delivery {
             packets,
             bytes,
@@ -191,6 +170,18 @@ impl Outbox {
             conflated: queue.conflated - conflated,
             taken,
         }
+    }
+
+    /// Writes past the queue where nothing is in it; returns how many bytes the socket took. What is wrong with a
+    /// socket that takes none is found out by those who wait for it.
+    fn write_past(&self, queue: &Queue, whole: &[u8]) -> usize {
+        if whole.is_empty() || self.paced || !queue.is_free() {
+            return 0;
+        }
+        let stream = self.stream.get();
+        stream
+            .and_then(|stream| stream.try_write(whole).ok())
+            .unwrap_or(0)
     }
 
     fn take(&self, queue: &mut Queue, packet: &Packet, kind: Kind) -> Taken {

@@ -70,6 +70,11 @@ impl Queue {
         }
     }
 
+    /// Whether what comes next may go straight to the socket.
+    pub(super) fn is_free(&self) -> bool {
+        self.items.is_empty() && self.blocked.is_none() && !self.gone && self.closing.is_none()
+    }
+
     /// Whether more waits than `limit`, what was asked for and one message, the largest, not counted.
     pub(super) fn over(&self, limit: usize) -> bool {
         let bound = limit + self.grant;

@@ -4,31 +4,15 @@ use std::sync::Arc;
 
 use tracing::debug;
 
+use super::Room;
 use super::past::event;
-use super::{Member, Room};
 use crate::bus::{Since, Stored};
-use crate::gateway::outbox::{Kind, Taken};
+use crate::gateway::outbox::{Batch, Kind, Parcel, Taken};
 use crate::gateway::ring::Ear;
 use crate::gateway::slow::What;
 use crate::message::{Class, Event, Fault, Offset};
 use crate::telemetry::clock;
 use crate::telemetry::trace::DeliverSpan;
-use crate::wire::frame::Packet;
-
-/// A message as one kind of listener gets it.
-struct Parcel {
-    ear: usize,
-    packet: Packet,
-    kind: Kind,
-    /// The one session it is for, where not everybody gets it.
-    only: Option<Arc<str>>,
-}
-
-impl Parcel {
-    fn is_for(&self, member: &Member) -> bool {
-        self.ear == member.ear && self.only.as_ref().is_none_or(|one| *one == member.session)
-    }
-}
 
 impl Room {
     /// Delivers a batch. Fails when a hole before one of its messages cannot be filled: that one and the rest are
@@ -97,7 +81,8 @@ impl Room {
             return;
         }
         let started = clock::now();
-        let mut packets: Vec<Parcel> = Vec::with_capacity(fresh.len() * self.ears.len());
+        let mut batches: Vec<Vec<Parcel>> = Vec::new();
+        batches.resize_with(self.ears.len(), Vec::new);
         let mut times = Vec::with_capacity(fresh.len());
         let mut spans = Vec::new();
         let mut stated = false;
@@ -137,24 +122,20 @@ impl Room {
             };
             let Some(entry) = entry else { continue };
             let foreign = |ear: &Ear| ear.dialect.name() != self.key.dialect.name();
-            for (at, ear) in self.ears.iter().enumerate() {
+            for (ear, batch) in self.ears.iter().zip(&mut batches) {
                 if let Some(packet) = entry.packet(*ear) {
                     let only = only.clone().filter(|_| !foreign(ear));
-                    packets.push(Parcel {
-                        ear: at,
-                        packet,
-                        kind,
-                        only,
-                    });
+                    batch.push(Parcel { packet, kind, only });
                 }
             }
         }
         if stated {
             self.show();
         }
+        let batches: Vec<Batch> = batches.into_iter().map(Batch::new).collect();
         let began = clock::now();
         self.metrics.encoded(began - started);
-        let (sent, bytes) = self.write(&packets);
+        let (sent, bytes) = self.write(&batches);
         self.metrics.stage.write.observe(began.elapsed().as_secs_f64());
         self.metrics.delivered(&times, sent, bytes);
         for (span, class, topic, size) in spans {
@@ -163,14 +144,14 @@ impl Room {
     }
 
     /// Hands every member its packets; returns how many were taken, and their bytes.
-    fn write(&mut self, packets: &[Parcel]) -> (u64, u64) {
+    fn write(&mut self, batches: &[Batch]) -> (u64, u64) {
         let (mut sent, mut bytes) = (0, 0);
         let mut left = false;
         for member in &self.members {
-            let mine = packets.iter().filter(|parcel| parcel.is_for(member));
-            let delivery = member
-                .outbox
-                .deliver(mine.map(|parcel| (&parcel.packet, parcel.kind)));
+            let Some(batch) = batches.get(member.ear).filter(|batch| !batch.is_empty()) else {
+                continue;
+            };
+            let delivery = member.outbox.deliver(batch, &member.session);
             sent += delivery.packets;
             bytes += delivery.bytes as u64;
             left |= delivery.taken != Taken::Yes;
