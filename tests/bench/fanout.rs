@@ -77,7 +77,7 @@ pub(crate) async fn measure(plan: &Plan, servers: &Servers) -> Outcome<Fanout> {
     // the first burst on each side warms up
     for burst in 0..=plan.repeats {
         let before = servers.nats.cpu()?;
-        send(plan, &publisher, "bench.fan", &mut through_nats).await?;
+        send(plan, &publisher, "bench.fan", &mut through_nats, 1).await?;
         arrived(plan, &nats, through_nats, &mut tasks).await?;
         if burst > 0 {
             found.nats.push((servers.nats.cpu()? - before) / deliveries(plan));
@@ -85,7 +85,7 @@ pub(crate) async fn measure(plan: &Plan, servers: &Servers) -> Outcome<Fanout> {
         let Some(server) = &servers.gateway else { continue };
         let (before, broker) = (server.cpu()?, servers.nats.cpu()?);
         let subject = format!("gw.v1.evt.{SPACE}.voice.bench");
-        send(plan, &publisher, &subject, &mut through_gateway).await?;
+        send(plan, &publisher, &subject, &mut through_gateway, 1).await?;
         arrived(plan, &gateway, through_gateway, &mut tasks).await?;
         if burst > 0 {
             found.gateway.push((server.cpu()? - before) / deliveries(plan));
@@ -122,17 +122,20 @@ async fn hear_gateway(mut client: Socket, tally: Arc<Tally>) -> Outcome<()> {
     }
 }
 
-/// One burst, evenly spread; a machine that falls behind sends later, never faster.
+/// One burst, `together` events at a time, evenly spread; a machine that falls behind sends later, never faster.
 pub(crate) async fn send(
     plan: &Plan,
     publisher: &async_nats::Client,
     subject: &str,
     next: &mut u64,
+    together: u64,
 ) -> Outcome<()> {
-    let mut pace = interval(Duration::from_secs(1) / u32::try_from(plan.rate.max(1))?);
+    let mut pace = interval(Duration::from_secs(together) / u32::try_from(plan.rate.max(1))?);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for _ in 0..plan.events {
-        pace.tick().await;
+    for nth in 0..plan.events {
+        if nth.is_multiple_of(together) {
+            pace.tick().await;
+        }
         // both sides get the same payload and the same headers: the size of a spoken sentence
         let body = format!(
             "{{\"tick\":{next},\"text\":\"the quick brown fox jumps over the lazy dog, and does so again and again until the sentence is long enough\",\"confidence\":0.91,\"duration_seconds\":0.7,\"language\":\"en\"}}"

@@ -7,6 +7,7 @@
 //! server and prints its own table; `--part` picks some.
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
 
+mod bare;
 mod cad;
 mod fanout;
 mod idle;
@@ -56,6 +57,9 @@ pub(crate) struct Plan {
     /// Only this part; may be repeated.
     #[arg(long)]
     part: Vec<String>,
+    /// Is the process that only writes, for clients told by this NATS.
+    #[arg(long, hide = true)]
+    bare: Option<String>,
     /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
@@ -71,6 +75,9 @@ impl Plan {
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Outcome<()> {
     let plan = Plan::parse();
+    if let Some(nats) = &plan.bare {
+        return bare::serve(nats).await;
+    }
     servers::raise_descriptor_limit(plan.idle.max(plan.clients) as u64 + 512)?;
     println!(
         "{} clients hear {} x {} events at {}/s; {} commands; {} idle connections",

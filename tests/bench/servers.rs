@@ -1,5 +1,6 @@
 //! The servers under measurement, started on free ports, read through /proc, ended with the run.
 
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use crate::socket::PATIENCE;
 use crate::{Outcome, Plan};
 
 /// A server process and where its clients connect.
@@ -114,6 +116,21 @@ impl Server {
             .and_then(|field| field.parse::<f64>().ok());
         Ok(pages.ok_or("unreadable /proc statm")? * rustix::param::page_size() as f64)
     }
+}
+
+/// A server that says its port on its first line, once it listens and hears NATS.
+pub(crate) async fn announced(mut child: Child) -> Outcome<Server> {
+    let said = child.stdout.take();
+    let mut server = Server::new(child, 0);
+    let line = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        said.map(|said| BufReader::new(said).read_line(&mut line));
+        line
+    });
+    let line = timeout(PATIENCE, line).await??;
+    let port: u16 = line.trim().parse().map_err(|_| "a server said no port")?;
+    server.websocket.set_port(port);
+    Ok(server)
 }
 
 fn start_nats(scratch: &Path, port: u16, websocket: u16) -> Outcome<Server> {

@@ -14,7 +14,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The key of RFC 6455 section 1.3 and the answer it must get.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// Masks the client's frames; any constant will do against a trusted server.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];

@@ -1,8 +1,9 @@
 //! Socket.IO beside npm's `socket.io`: what an idle client holds, what one delivery costs when all hear every event.
 //!
+//! Events come one by one and in groups, for a write costs the same whatever is in it. How much of an event that comes
+//! alone is the kernel's price of a write is shown by a process that only writes.
 //! Both servers are told by NATS what to say; the clients are the same, by WebSocket in the namespace `/ws`.
 
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -12,10 +13,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::bare;
 use crate::fanout::{Tally, arrived, deliveries, send};
 use crate::idle::{Side, per_connection};
 use crate::report::{head, median, row, spread, verdict};
-use crate::servers::{Server, Servers};
+use crate::servers::{Server, Servers, announced};
 use crate::socket::{PATIENCE, Socket, TEXT, tick};
 use crate::{Outcome, Plan, SPACE};
 
@@ -23,6 +25,8 @@ use crate::{Outcome, Plan, SPACE};
 const IDLE_BYTES: f64 = 8.0 * 1024.0;
 /// CPU of a delivery, against npm's server.
 const FANOUT_RATIO: f64 = 0.5;
+/// Events of a group: what a progress bar, an answer and the states after it make.
+const TOGETHER: u64 = 10;
 
 /// A Socket.IO client in the namespace `/ws`.
 pub(crate) struct IoSocket(Socket);
@@ -53,11 +57,29 @@ impl IoSocket {
     }
 }
 
-/// Nanoseconds of CPU for each delivery, one entry a burst.
-#[derive(Default)]
-struct Costs {
-    gateway: Vec<f64>,
-    npm: Vec<f64>,
+/// A server under measurement and what its deliveries cost.
+struct Contender<'s> {
+    name: &'static str,
+    server: &'s Server,
+    /// Where its events are published.
+    subject: String,
+    tally: Arc<Tally>,
+    sent: u64,
+    /// Nanoseconds of CPU for each delivery, one entry a burst: events that come alone, and in groups.
+    costs: [Vec<f64>; 2],
+}
+
+impl<'s> Contender<'s> {
+    fn new(name: &'static str, server: &'s Server, subject: String) -> Self {
+        Self {
+            name,
+            server,
+            subject,
+            tally: Arc::default(),
+            sent: 0,
+            costs: Default::default(),
+        }
+    }
 }
 
 /// Measures and prints.
@@ -73,6 +95,7 @@ pub(crate) async fn run(plan: &Plan) -> Outcome<()> {
     }
     let servers = Servers::start(plan).await?;
     let npm = start_npm(&modules, &servers.url).await?;
+    let bare = bare::start(&servers.url).await?;
     println!("socket.io: idle connections ...");
     // memory first, while both heaps are as fresh as they get
     let idle = match &servers.gateway {
@@ -81,7 +104,15 @@ pub(crate) async fn run(plan: &Plan) -> Outcome<()> {
     };
     let idle_npm = per_connection(plan, &npm, Side::SocketIo).await?;
     println!("socket.io: fan-out ...");
-    let costs = fan_out(plan, &servers, &npm).await?;
+    let mut sides = vec![
+        Contender::new("socket.io", &npm, "bench.io".to_owned()),
+        Contender::new("bare writes", &bare, bare::SUBJECT.to_owned()),
+    ];
+    if let Some(server) = &servers.gateway {
+        let subject = format!("gw.v1.evt.{SPACE}.assistant.bench");
+        sides.push(Contender::new("gateway", server, subject));
+    }
+    fan_out(plan, &servers.url, &mut sides).await?;
     head("socket.io");
     row(
         "idle memory, KB a connection",
@@ -89,69 +120,72 @@ pub(crate) async fn run(plan: &Plan) -> Outcome<()> {
         idle_npm / 1024.0,
         idle.map(|bytes| verdict("<= 8 KB", bytes <= IDLE_BYTES)),
     );
-    let theirs = median(&costs.npm).unwrap_or(f64::NAN);
-    let ours = median(&costs.gateway);
-    row(
-        "fan-out, us CPU a delivery",
-        ours.map(|ns| ns / 1e3),
-        theirs / 1e3,
-        ours.map(|ns| verdict("<= 0.5 x", ns <= FANOUT_RATIO * theirs)),
-    );
-    spread("gateway", &costs.gateway);
-    spread("socket.io", &costs.npm);
+    let [npm, bare, gateway] = [0, 1, 2].map(|side| Costs::of(sides.get(side)));
+    let target = |ours: f64, theirs: f64| verdict("<= 0.5 x", ours <= FANOUT_RATIO * theirs);
+    let line = |name, ours: Option<f64>, theirs: Option<f64>, judged: bool| {
+        let theirs = theirs.unwrap_or(f64::NAN);
+        let verdict = ours.filter(|_| judged).map(|ours| target(ours, theirs));
+        row(name, ours.map(|ns| ns / 1e3), theirs / 1e3, verdict);
+    };
+    line("fan-out, us CPU a delivery", gateway.mean(), npm.mean(), true);
+    line("  events that come alone", gateway.alone, npm.alone, true);
+    line("    of that, a bare write", bare.alone, npm.alone, false);
+    line("  ten at a time", gateway.together, npm.together, true);
+    for side in &sides {
+        for (costs, how) in side.costs.iter().zip(["alone", "ten at a time"]) {
+            spread(&format!("{}, {how}", side.name), costs);
+        }
+    }
     Ok(())
 }
 
-/// Connects all clients of both sides once, then sends bursts to each by turns.
-async fn fan_out(plan: &Plan, servers: &Servers, npm: &Server) -> Outcome<Costs> {
-    let publisher = async_nats::connect(&servers.url).await?;
-    let mut tasks = JoinSet::new();
-    let event = format!("gw.v1.evt.{SPACE}.assistant.bench");
-    let mut sides = vec![(
-        "socket.io",
-        npm,
-        "bench.io",
-        Arc::new(Tally::default()),
-        0,
-        Vec::new(),
-    )];
-    if let Some(server) = &servers.gateway {
-        sides.push((
-            "gateway",
-            server,
-            &event,
-            Arc::new(Tally::default()),
-            0,
-            Vec::new(),
-        ));
+/// Medians of one side.
+#[derive(Clone, Copy, Default)]
+struct Costs {
+    alone: Option<f64>,
+    together: Option<f64>,
+}
+
+impl Costs {
+    fn of(side: Option<&Contender<'_>>) -> Self {
+        side.map_or_else(Self::default, |side| Self {
+            alone: median(&side.costs[0]),
+            together: median(&side.costs[1]),
+        })
     }
-    for (_, server, _, tally, ..) in &sides {
+
+    /// A delivery of either kind; as many of each were made.
+    fn mean(self) -> Option<f64> {
+        Some(f64::midpoint(self.alone?, self.together?))
+    }
+}
+
+/// Connects all clients of all sides once, then sends bursts to each by turns.
+async fn fan_out(plan: &Plan, nats: &str, sides: &mut [Contender<'_>]) -> Outcome<()> {
+    let publisher = async_nats::connect(nats).await?;
+    let mut tasks = JoinSet::new();
+    for side in sides.iter() {
         for _ in 0..plan.clients {
-            tasks.spawn(hear(IoSocket::open(server.websocket).await?, tally.clone()));
+            let client = IoSocket::open(side.server.websocket).await?;
+            tasks.spawn(hear(client, side.tally.clone()));
         }
     }
     // greetings are not deliveries
     sleep(Duration::from_secs(1)).await;
     // the first burst on each side warms up
     for burst in 0..=plan.repeats {
-        for (_, server, subject, tally, sent, costs) in &mut sides {
-            let before = server.cpu()?;
-            send(plan, &publisher, subject, sent).await?;
-            arrived(plan, tally, *sent, &mut tasks).await?;
-            if burst > 0 {
-                costs.push((server.cpu()? - before) / deliveries(plan));
+        for (kind, together) in [1, TOGETHER].into_iter().enumerate() {
+            for side in sides.iter_mut() {
+                let before = side.server.cpu()?;
+                send(plan, &publisher, &side.subject, &mut side.sent, together).await?;
+                arrived(plan, &side.tally, side.sent, &mut tasks).await?;
+                if burst > 0 {
+                    side.costs[kind].push((side.server.cpu()? - before) / deliveries(plan));
+                }
             }
         }
     }
-    let mut found = Costs::default();
-    for (name, _, _, tally, _, costs) in sides {
-        tally.exact(name)?;
-        match name {
-            "gateway" => found.gateway = costs,
-            _ => found.npm = costs,
-        }
-    }
-    Ok(found)
+    sides.iter().try_for_each(|side| side.tally.exact(side.name))
 }
 
 async fn hear(mut client: IoSocket, tally: Arc<Tally>) -> Outcome<()> {
@@ -175,9 +209,9 @@ fn modules() -> PathBuf {
     )
 }
 
-/// npm's server; it says its port once it listens and hears NATS.
+/// npm's server.
 async fn start_npm(modules: &std::path::Path, nats: &str) -> Outcome<Server> {
-    let mut child = Command::new("node")
+    let child = Command::new("node")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/socketio.mjs"))
         .env("CAUSEWAY_NODE", modules.parent().unwrap_or(modules))
         .env("NATS_URL", nats)
@@ -185,15 +219,5 @@ async fn start_npm(modules: &std::path::Path, nats: &str) -> Outcome<Server> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| format!("node does not start ({error}); make setup installs it"))?;
-    let said = child.stdout.take();
-    let mut server = Server::new(child, 0);
-    let line = tokio::task::spawn_blocking(move || {
-        let mut line = String::new();
-        said.map(|said| BufReader::new(said).read_line(&mut line));
-        line
-    });
-    let line = timeout(PATIENCE, line).await??;
-    let port: u16 = line.trim().parse().map_err(|_| "npm's server said no port")?;
-    server.websocket.set_port(port);
-    Ok(server)
+    announced(child).await
 }
