@@ -28,10 +28,35 @@ def commands():
     yield pytest.param("javascript", id="javascript", marks=pytest.mark.skipif(missing, reason=reason))
 
 
-@pytest.fixture(params=commands())
-def greeter(request, broker, tmp_path):
+# Debian's Go and its nats.go; neither is needed for anything else
+GOCODE = pathlib.Path("/usr/share/gocode")
+NO_GO = not (shutil.which("go") and (GOCODE / "src" / "github.com" / "nats-io" / "nats.go").is_dir())
+GO = pytest.param("go", id="go", marks=pytest.mark.skipif(NO_GO, reason="there is no Go with nats.go"))
+
+
+@pytest.fixture(scope="session")
+def in_go(tmp_path_factory):
+    """The Go worker, built once as the guide says."""
+
+    def build():
+        if not built:
+            folder = tmp_path_factory.mktemp("go")
+            environment = {**os.environ, "GO111MODULE": "off", "GOPATH": str(GOCODE), "GOCACHE": str(folder / "cache")}
+            command = ["go", "build", "-o", str(folder / "greeter"), "."]
+            subprocess.run(command, cwd=WORKERS / "go", env=environment, check=True)
+            built.append(str(folder / "greeter"))
+        return built[0]
+
+    built = []
+    return build
+
+
+@pytest.fixture(params=[*commands(), GO])
+def greeter(request, broker, in_go, tmp_path):
     """A worker as a process; ends with the code of a clean end."""
     command = request.param
+    if command == "go":
+        command = [in_go()]
     if command == "javascript":
         for file in ("worker.mjs", "bodies.mjs", "traces.mjs"):
             shutil.copy(WORKERS / "javascript" / file, tmp_path)
@@ -123,6 +148,7 @@ async def test_a_service_in_rust_is_on_the_dashboards_without_code(own_gateway, 
         workers.stop()
 
 
+@pytest.mark.parametrize("greeter", commands(), indirect=True)
 async def test_what_is_too_large_for_a_message_goes_through_the_store(greeter, own_gateway, space):
     gateway = own_gateway(GW_ASSISTANT_ROUTES="greet=greeter")
     await is_listed(gateway, "greeter")
