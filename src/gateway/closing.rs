@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::gateway::outbox::Outbox;
+use crate::gateway::outbox::{Kind, Outbox};
 use crate::gateway::pace::Pace;
 use crate::gateway::ring::Carrier;
 use crate::gateway::unread::Unread;
@@ -33,7 +33,7 @@ pub async fn close(
             (None, None) => frame::close_empty(),
         };
         let discard = close.is_some_and(|close| close.code == Close::SLOW.code);
-        outbox.push_last(&Packet::new(bytes), discard);
+        outbox.push_last(&Packet::new(bytes), Kind::Control, discard);
     }
     let _late = timeout_at(Instant::now() + FLUSH, drain(outbox, rhythm)).await;
     let _gone = shutdown(outbox);

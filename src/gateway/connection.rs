@@ -137,6 +137,7 @@ pub fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) -> impl Future<Outpu
         slow.queue_bytes,
         slow.policy,
         dialect.paced(),
+        metrics.clone(),
     ));
     let session_id = opening.session.clone();
     let space = opening.space.clone();
@@ -376,7 +377,6 @@ impl Connection {
         if dropped > 0 {
             let metrics = self.calls.metrics();
             metrics.slow.drop_oldest.inc();
-            metrics.dropped.slow.inc_by(dropped);
             let notice = crate::dialect::Notice::Gap(dropped);
             self.session.notice(clock::read(), &notice, steps);
             let _end = Box::pin(self.calls.perform(self.session.as_mut(), steps)).await;

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -19,6 +19,7 @@ use crate::bus::Replies;
 use crate::config::SlowPolicy;
 use crate::dialect::{Frame, Notice};
 use crate::message::{CallId, Close, Reply};
+use crate::telemetry::metrics::DialectMetrics;
 use crate::wire::frame::{self, Packet};
 
 mod batch;
@@ -41,7 +42,8 @@ pub enum Letter {
     Notice(Notice),
 }
 
-/// The outbound side of one connection.
+/// The outbound side of one connection. It keeps the books of its client: every message it is given is in the end
+/// counted once, as written or as dropped.
 pub struct Outbox {
     stream: OnceLock<TcpStream>,
     queue: Mutex<Queue>,
@@ -53,12 +55,19 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty outbox that writes to `stream` and queues `limit` bytes beyond one message.
+    /// An empty outbox that writes to `stream` and queues `limit` bytes beyond one message; what becomes of them is
+    /// counted in `books`.
     #[must_use]
-    pub fn new(stream: Option<TcpStream>, limit: usize, policy: SlowPolicy, paced: bool) -> Self {
+    pub fn new(
+        stream: Option<TcpStream>,
+        limit: usize,
+        policy: SlowPolicy,
+        paced: bool,
+        books: Arc<DialectMetrics>,
+    ) -> Self {
         Self {
             stream: stream.map_or_else(OnceLock::new, OnceLock::from),
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue::new(books)),
             kick: Notify::new(),
             limit,
             policy,
@@ -110,7 +119,9 @@ impl Outbox {
     pub fn fetch(&self) -> Vec<Frame> {
         let mut queue = self.queue.lock();
         let mut frames = Vec::new();
+        let (mut messages, bytes) = (0, queue.bytes);
         while let Some(item) = queue.items.pop_front() {
+            messages += u64::from(item.counts());
             let body = if item.more { queue.items.pop_front() } else { None };
             let packet = Packet {
                 head: item.bytes,
@@ -121,6 +132,7 @@ impl Outbox {
         queue.items = VecDeque::new();
         queue.bytes = 0;
         queue.grant = 0;
+        queue.books.written(messages, bytes);
         frames
     }
 
@@ -131,43 +143,40 @@ impl Outbox {
 
     /// Queues one packet under the bound. Call [`Outbox::flush`] after the last of a batch.
     pub fn push(&self, packet: &Packet, kind: Kind) -> Taken {
-        self.take(&mut self.queue.lock(), packet, kind)
+        let mut queue = self.queue.lock();
+        let taken = self.take(&mut queue, packet, kind);
+        queue.refused(taken != Taken::Yes && kind != Kind::Control);
+        taken
     }
 
     /// Queues and writes what one session gets of a batch, under one lock. The common case, a client that keeps up,
     /// is a single write of what all share, without any queueing.
     pub fn deliver(&self, batch: &Batch, session: &str) -> Delivery {
         let mut queue = self.queue.lock();
-        let (dropped, conflated) = (queue.dropped, queue.conflated);
+        let dropped = queue.dropped;
         let whole = batch.whole();
         let gone = self.write_past(&queue, whole);
-        let (mut packets, mut bytes, mut taken) = (0, 0, Taken::Yes);
+        let mut taken = Taken::Yes;
         if gone > 0 && gone == whole.len() {
-            packets = batch.len() as u64;
-            bytes = gone;
+            let packets = batch.len() as u64;
             queue.packets += packets;
+            queue.books.written(packets, gone);
         } else {
             for (packet, kind) in batch.of(session) {
                 if gone > 0 {
                     // part of it is out, so all of it goes
                     queue.append(packet, kind);
-                } else {
+                } else if taken == Taken::Yes {
                     taken = self.take(&mut queue, packet, kind);
                 }
-                if taken != Taken::Yes {
-                    break;
-                }
-                packets += 1;
-                bytes += packet.len();
+                // the rest of the batch was meant for this client too
+                queue.refused(taken != Taken::Yes);
             }
             queue.advance(gone);
             self.write(&mut queue);
         }
         Delivery {
-            packets,
-            bytes,
             dropped: queue.dropped - dropped,
-            conflated: queue.conflated - conflated,
             taken,
         }
     }
@@ -349,15 +358,15 @@ impl Outbox {
 
     /// Queues the very last packets (a farewell, a close frame), whatever the bound; a client too slow to read
     /// its queue loses what is queued whole, so that it still learns the code.
-    pub fn push_last(&self, packet: &Packet, discard: bool) {
+    pub fn push_last(&self, packet: &Packet, kind: Kind, discard: bool) {
         let mut queue = self.queue.lock();
         if discard {
             queue.discard();
         }
-        queue.append(packet, Kind::Own);
+        queue.append(packet, kind);
     }
 
-    /// Events dropped since the last call.
+    /// Events dropped since the last call, to be told to the client.
     #[must_use]
     pub fn take_dropped(&self) -> u64 {
         std::mem::take(&mut self.queue.lock().dropped)
@@ -368,12 +377,6 @@ impl Outbox {
         let mut queue = self.queue.lock();
         queue.gone = true;
         queue.empty();
-    }
-
-    /// Packets that were queued when the connection ended and reached nobody.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.queue.lock().lost
     }
 }
 

@@ -26,9 +26,12 @@ impl DialectMetrics {
         self.stage.decode.observe(started.elapsed().as_secs_f64());
     }
 
-    /// A message for one client was queued.
-    pub fn frame_out(&self, bytes: usize) {
-        self.sent.inc();
+    /// A client's socket took so many bytes, and with them the last one of so many messages.
+    #[inline]
+    pub fn written(&self, messages: u64, bytes: usize) {
+        if messages > 0 {
+            self.sent.inc_by(messages);
+        }
         self.sent_bytes.inc_by(bytes as u64);
     }
 
@@ -42,10 +45,8 @@ impl DialectMetrics {
         self.stage.encode.observe(took.as_secs_f64());
     }
 
-    /// Events that entered the system at `times` were written to clients: `sent` messages of `bytes` in all.
-    pub fn delivered(&self, times: &[Nanos], sent: u64, bytes: u64) {
-        self.sent.inc_by(sent);
-        self.sent_bytes.inc_by(bytes);
+    /// Events that entered the system at `times` were given to the clients of a room.
+    pub fn delivered(&self, times: &[Nanos]) {
         let now = clock::unix();
         for time in times {
             self.delivery_lag.observe(now.saturating_sub(*time) as f64 / 1e9);

@@ -22,6 +22,8 @@ pub(crate) struct Overhead {
     pub(crate) command: f64,
     /// The metrics of one event for a room, whatever its size.
     pub(crate) event: f64,
+    /// The books of one client that is given it.
+    pub(crate) written: f64,
     /// The gate of one message that is not traced.
     pub(crate) gate: f64,
 }
@@ -45,7 +47,7 @@ pub(crate) fn measure() -> Overhead {
         let began = clock::now();
         let rendered = clock::now();
         voice.encoded(rendered - began);
-        voice.frame_out(128);
+        voice.written(1, 128);
         voice.stage.write.observe(rendered.elapsed().as_secs_f64());
     });
     let event = price(|| {
@@ -53,13 +55,19 @@ pub(crate) fn measure() -> Overhead {
         let began = clock::now();
         voice.encoded(began - started);
         voice.stage.write.observe(began.elapsed().as_secs_f64());
-        voice.delivered(&[clock::unix()], 1, 128);
+        voice.delivered(&[clock::unix()]);
     });
+    let written = price(|| voice.written(black_box(1), black_box(128)));
     let gate = price(|| {
         black_box(gate.sample(black_box(None)));
     });
     black_box(voice.command(Ended::Failed(Code::Busy)).get_sample_count());
-    Overhead { command, event, gate }
+    Overhead {
+        command,
+        event,
+        written,
+        gate,
+    }
 }
 
 /// What `work` costs beyond an empty loop: the median over blocks that take turns.

@@ -67,8 +67,8 @@ pub(crate) fn watched(overhead: &Overhead, roundtrip: &Roundtrip, fanout: &Fanou
         "", "watching", "in all", "share"
     );
     share("command, us CPU", overhead.command, roundtrip.cpu);
-    // an event is counted once for all clients of a room
-    let delivery = overhead.event / clients as f64;
+    // an event is counted once for all clients of a room, and for each of them when it is written
+    let delivery = overhead.event / clients as f64 + overhead.written;
     share("delivery, us CPU", delivery, median(&fanout.gateway));
     let verdict = verdict("<= 20 ns", overhead.gate <= GATE);
     println!(

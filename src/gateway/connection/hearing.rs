@@ -135,7 +135,7 @@ impl Connection {
             Item::Ping(payload) => {
                 self.spoke = true;
                 let pong = Packet::new(frame::pong(&payload));
-                let taken = self.outbox.push(&pong, Kind::Own);
+                let taken = self.outbox.push(&pong, Kind::Control);
                 self.outbox.flush();
                 (taken == Taken::Overflow).then_some(Ending::Slow)
             }

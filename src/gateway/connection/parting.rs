@@ -4,7 +4,7 @@ use super::{Connection, Ending};
 use crate::dialect::Step;
 use crate::gateway::calls::Tally;
 use crate::gateway::closing;
-use crate::gateway::outbox::Letter;
+use crate::gateway::outbox::{Kind, Letter};
 use crate::message::Close;
 use crate::telemetry::clock;
 
@@ -14,15 +14,8 @@ impl Connection {
         (self.calls.tally(), self.outbox.packets(), self.calls.trace_id())
     }
 
-    /// Ends the connection and closes the books of what still waited for its client.
-    pub(super) async fn end(self, ending: &Ending) {
-        let (outbox, metrics) = (self.outbox.clone(), self.calls.metrics());
-        self.part(ending).await;
-        metrics.dropped.slow.inc_by(outbox.take_dropped());
-        metrics.dropped.closed.inc_by(outbox.lost());
-    }
-
-    async fn part(mut self, ending: &Ending) {
+    /// Ends the connection.
+    pub(super) async fn end(mut self, ending: &Ending) {
         self.intake.release(&self.gateway.receiving);
         let close = match ending {
             Ending::Left(_) | Ending::Lost | Ending::Silent => None,
@@ -38,7 +31,8 @@ impl Connection {
             self.session.farewell(clock::read(), close, &mut steps);
             for step in steps {
                 if let Step::Send(frame) = step {
-                    self.outbox.push_last(&self.carrier.pack(&frame), false);
+                    self.outbox
+                        .push_last(&self.carrier.pack(&frame), Kind::Own, false);
                 }
             }
         }

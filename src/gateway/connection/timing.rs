@@ -47,7 +47,7 @@ impl Connection {
         if let Some(blank) = self.probe.turn(now)
             && self.outbox.queued() == 0
         {
-            self.outbox.push(&blank, Kind::Own);
+            self.outbox.push(&blank, Kind::Control);
         }
         let socket = &self.gateway.config.websocket;
         if self.leave_at.is_some_and(|at| at <= now) {
@@ -80,7 +80,7 @@ impl Connection {
                 None if now.duration_since(self.heard) >= socket.ping => {
                     if self.spoke && !self.intake.partial() && self.session.may_ping() {
                         let ping = Packet::new(frame::ping(b""));
-                        self.outbox.push(&ping, Kind::Own);
+                        self.outbox.push(&ping, Kind::Control);
                         self.outbox.flush();
                         self.pinged = Some(now);
                     } else if !self.stands() {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use tokio::net::TcpStream;
 use super::{Kind, Letter};
 use crate::gateway::apart::TURN;
 use crate::message::Close;
+use crate::telemetry::metrics::DialectMetrics;
 use crate::wire::frame::Packet;
 
 /// Slices handed to one `writev`.
@@ -23,9 +25,17 @@ pub(super) struct Item {
     pub(super) more: bool,
 }
 
+impl Item {
+    /// Whether it belongs to a message that is in the books.
+    pub(super) fn counts(&self) -> bool {
+        self.kind != Kind::Control
+    }
+}
+
 /// The queue itself; its owner holds the lock.
-#[derive(Default)]
 pub(super) struct Queue {
+    /// Every message given to the queue is in the end one that was sent or one that was dropped.
+    pub(super) books: Arc<DialectMetrics>,
     pub(super) items: VecDeque<Item>,
     pub(super) bytes: usize,
     /// Bytes of the first item that are already written.
@@ -38,10 +48,6 @@ pub(super) struct Queue {
     pub(super) blocked: Option<Instant>,
     /// Events dropped and not yet told to the client.
     pub(super) dropped: u64,
-    /// States that newer ones took the place of.
-    pub(super) conflated: u64,
-    /// Packets that were still here when the connection ended.
-    pub(super) lost: u64,
     /// Packets ever queued.
     pub(super) packets: u64,
     pub(super) letters: VecDeque<Letter>,
@@ -52,6 +58,31 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    pub(super) fn new(books: Arc<DialectMetrics>) -> Self {
+        Self {
+            books,
+            items: VecDeque::new(),
+            bytes: 0,
+            written: 0,
+            mid_packet: false,
+            grant: 0,
+            blocked: None,
+            dropped: 0,
+            packets: 0,
+            letters: VecDeque::new(),
+            closing: None,
+            gone: false,
+            entering: 0,
+        }
+    }
+
+    /// A message that was meant for this client was not taken.
+    pub(super) fn refused(&self, one: bool) {
+        if one {
+            self.books.dropped.closed.inc();
+        }
+    }
+
     pub(super) fn append(&mut self, packet: &Packet, kind: Kind) {
         self.bytes += packet.len();
         self.packets += 1;
@@ -116,27 +147,34 @@ impl Queue {
 
     pub(super) fn conflate(&mut self, topic: u32) {
         if !self.items.is_empty() {
-            self.conflated += self.remove(|_, kind| kind == Kind::State(topic));
+            let replaced = self.remove(|_, kind| kind == Kind::State(topic));
+            if replaced > 0 {
+                self.books.slow.conflate.inc();
+                self.books.dropped.conflated.inc_by(replaced);
+            }
         }
     }
 
     pub(super) fn drop_events(&mut self, limit: usize) {
         let dropped = self.remove(|queue, kind| kind == Kind::Event && queue.bytes > limit);
         self.dropped += dropped;
+        self.books.dropped.slow.inc_by(dropped);
     }
 
     pub(super) fn discard(&mut self) {
         let keep = self.untouched();
+        let mut lost = 0;
         for gone in self.items.drain(keep..) {
             self.bytes -= gone.bytes.len();
-            self.lost += u64::from(!gone.more);
+            lost += u64::from(!gone.more && gone.counts());
         }
+        self.books.dropped.closed.inc_by(lost);
     }
 
     /// Frees everything; what is still here reaches nobody.
     pub(super) fn empty(&mut self) {
-        let left = self.items.iter().filter(|item| !item.more).count();
-        self.lost += left as u64;
+        let left = self.items.iter().filter(|item| !item.more && item.counts());
+        self.books.dropped.closed.inc_by(left.count() as u64);
         self.items = VecDeque::new();
         self.letters = VecDeque::new();
         self.bytes = 0;
@@ -211,19 +249,22 @@ impl Queue {
         Ok(false)
     }
 
-    pub(super) fn advance(&mut self, mut n: usize) {
+    pub(super) fn advance(&mut self, n: usize) {
         self.grant = self.grant.saturating_sub(n);
+        let (mut rest, mut messages) = (n, 0);
         while let Some(item) = self.items.front() {
             let left = item.bytes.len() - self.written;
-            if n < left {
-                self.written += n;
-                return;
+            if rest < left {
+                self.written += rest;
+                break;
             }
-            n -= left;
+            rest -= left;
+            messages += u64::from(!item.more && item.counts());
             self.bytes -= item.bytes.len();
             self.written = 0;
             self.mid_packet = item.more;
             self.items.pop_front();
         }
+        self.books.written(messages, n);
     }
 }

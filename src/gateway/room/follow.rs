@@ -88,7 +88,7 @@ impl Room {
         let mut stated = false;
         for stored in fresh {
             times.push(stored.time);
-            if let Some(span) = DeliverSpan::start(stored.traceparent.as_deref()) {
+            if let Some(span) = DeliverSpan::start(stored.origin.as_ref()) {
                 let size = stored.body.bytes.len();
                 spans.push((span, stored.class, stored.topic.clone(), size));
             }
@@ -135,32 +135,25 @@ impl Room {
         let batches: Vec<Batch> = batches.into_iter().map(Batch::new).collect();
         let began = clock::now();
         self.metrics.encoded(began - started);
-        let (sent, bytes) = self.write(&batches);
+        self.write(&batches);
         self.metrics.stage.write.observe(began.elapsed().as_secs_f64());
-        self.metrics.delivered(&times, sent, bytes);
+        self.metrics.delivered(&times);
         for (span, class, topic, size) in spans {
             span.end(self.key.dialect.name(), class, &topic, size, self.members.len());
         }
     }
 
-    /// Hands every member its packets; returns how many were taken, and their bytes.
-    fn write(&mut self, batches: &[Batch]) -> (u64, u64) {
-        let (mut sent, mut bytes) = (0, 0);
+    /// Hands every member its packets.
+    fn write(&mut self, batches: &[Batch]) {
         let mut left = false;
         for member in &self.members {
             let Some(batch) = batches.get(member.ear).filter(|batch| !batch.is_empty()) else {
                 continue;
             };
             let delivery = member.outbox.deliver(batch, &member.session);
-            sent += delivery.packets;
-            bytes += delivery.bytes as u64;
             left |= delivery.taken != Taken::Yes;
             if delivery.taken == Taken::Overflow {
                 debug!(room = %self.key, session = %member.session, "too slow");
-            }
-            if delivery.conflated > 0 {
-                self.metrics.slow.conflate.inc();
-                self.metrics.dropped.conflated.inc_by(delivery.conflated);
             }
             if delivery.dropped > 0 {
                 let what = What::Dropped(delivery.dropped);
@@ -170,6 +163,5 @@ impl Room {
         if left {
             self.members.retain(|member| member.outbox.closing().is_none());
         }
-        (sent, bytes)
     }
 }

@@ -86,7 +86,7 @@ pub struct Dropped {
     pub slow: IntCounter,
     /// Replaced by newer state of the same topic.
     pub conflated: IntCounter,
-    /// Queued for a connection that ended.
+    /// Meant for a connection that ended before it had them.
     pub closed: IntCounter,
 }
 
@@ -100,11 +100,11 @@ pub struct DialectMetrics {
     pub lifetime: Histogram,
     /// Messages from clients.
     pub received: IntCounter,
-    /// Messages to clients.
+    /// Messages written to clients.
     pub sent: IntCounter,
     /// Payload bytes from clients.
     pub received_bytes: IntCounter,
-    /// Payload bytes to clients.
+    /// Bytes written to clients.
     pub sent_bytes: IntCounter,
     /// Commands without a final answer yet.
     pub in_flight: IntGauge,
@@ -201,9 +201,9 @@ impl Families {
             ),
             lifetime: make.lifetimes("connection_duration_seconds", "How long connections lived.", &[D]),
             received: make.counters("messages_received_total", "Messages from clients.", &[D]),
-            sent: make.counters("messages_sent_total", "Messages to clients.", &[D]),
+            sent: make.counters("messages_sent_total", "Messages written whole to clients.", &[D]),
             received_bytes: make.counters("received_bytes_total", "Payload bytes from clients.", &[D]),
-            sent_bytes: make.counters("sent_bytes_total", "Payload bytes to clients.", &[D]),
+            sent_bytes: make.counters("sent_bytes_total", "Bytes written to clients.", &[D]),
             commands: make.latencies(
                 "command_duration_seconds",
                 "Commands from frame read to final reply queued, by outcome.",
@@ -228,7 +228,7 @@ impl Families {
             ),
             dropped: make.counters(
                 "messages_dropped_total",
-                "Messages that did not reach a client.",
+                "Messages meant for a client that it was not given, by reason; with those sent, all there were.",
                 &[D, "reason"],
             ),
             offences: make.counters("offences_total", "Client mistakes, by code.", &[D, "code"]),
