@@ -19,6 +19,7 @@ use crate::edge::{accept, ops, ports};
 use crate::gateway::{Gateway, Parts, watch};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::ready::Readiness;
+use crate::telemetry::trace;
 
 /// Between two rounds of attempts to reach NATS at the start.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -60,6 +61,8 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     if let Some(supervised) = &supervised {
         nats.url = vec![supervised.url()];
     }
+    let (host, port) = nats.server();
+    trace::broker(host, port);
     let names: Vec<&str> = crate::dialect::ALL.iter().map(|dialect| dialect.name()).collect();
     let metrics = Metrics::new(&names);
     let readiness = Arc::new(Readiness::default());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::message::{Body, CallId, Class, Fault, Nanos, Reply, Space};
+use crate::message::{Body, CallId, Class, Fault, Nanos, Origin, Reply, Space};
 
 pub mod append;
 pub mod ask;
@@ -106,8 +106,8 @@ pub struct Stored {
     pub body: Body,
     /// `Gw-Session`.
     pub from: Option<Arc<str>>,
-    /// `traceparent`, when it came sampled.
-    pub traceparent: Option<Arc<str>>,
+    /// Where it comes from in a trace, when it came sampled.
+    pub origin: Option<Origin>,
 }
 
 /// A space and dialect: what a live subscription and a history read are about.

@@ -171,6 +171,9 @@ pub struct Bodies {
     pub timeout: Duration,
 }
 
+/// Where NATS listens unless told otherwise.
+const NATS_PORT: u16 = 4222;
+
 /// How to reach NATS.
 #[derive(Clone, Default)]
 pub struct Nats {
@@ -200,6 +203,26 @@ pub struct Nats {
     pub store: PathBuf,
     /// The server binary. Default `nats-server`, looked up in `PATH`.
     pub server: PathBuf,
+}
+
+impl Nats {
+    /// Host and port of the first server, as traces name it.
+    #[must_use]
+    pub fn server(&self) -> (String, u16) {
+        let Some(url) = self.url.first() else {
+            return ("127.0.0.1".to_owned(), self.port);
+        };
+        let place = url.split_once("://").map_or(url.as_str(), |(_, place)| place);
+        let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+        let place = place.split('/').next().unwrap_or_default();
+        let whole = (place, NATS_PORT);
+        let (host, port) = match place.rsplit_once(':') {
+            // an address of IPv6 has colons of its own
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().unwrap_or(NATS_PORT)),
+            _ => whole,
+        };
+        (host.trim_matches(['[', ']']).to_owned(), port)
+    }
 }
 
 impl fmt::Debug for Nats {
@@ -294,4 +317,31 @@ pub struct DialectSettings {
     pub max_message: usize,
     /// Routing of actions to services, over the dialect's own defaults.
     pub routes: Vec<(String, String)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Nats;
+
+    #[test]
+    fn the_server_is_named_without_who_logs_in() {
+        for (url, host, port) in [
+            ("nats://10.0.0.5:4223", "10.0.0.5", 4223),
+            ("nats", "nats", 4222),
+            ("tls://me:p@ss@bus.example/", "bus.example", 4222),
+            ("nats://[::1]:4333", "::1", 4333),
+            ("[::1]", "::1", 4222),
+        ] {
+            let nats = Nats {
+                url: vec![url.to_owned(), "nats://another".to_owned()],
+                ..Nats::default()
+            };
+            assert_eq!(nats.server(), (host.to_owned(), port), "{url}");
+        }
+        let own = Nats {
+            port: 4999,
+            ..Nats::default()
+        };
+        assert_eq!(own.server(), ("127.0.0.1".to_owned(), 4999));
+    }
 }

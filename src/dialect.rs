@@ -51,8 +51,9 @@ pub enum Step {
     Append(Append),
     /// Merge keys into a state topic of this session's dialect and space.
     Merge(Merge),
-    /// Look at the space's state: [`Session::seen`] follows. Only where [`Dialect::looks`].
-    Look,
+    /// Look at the space's state: [`Session::seen`] follows. Only where [`Dialect::looks`]. With a name it answers one
+    /// of [`Dialect::questions`], and counts as a command that the gateway answers itself.
+    Look(Option<&'static str>),
     /// Write a frame to this client.
     Send(Frame),
     /// End the connection after what was sent before.
@@ -189,6 +190,17 @@ pub trait Dialect: Send + Sync + 'static {
     /// connection for each message, so what one says waits for what the same peer began to say before.
     fn looks(&self) -> bool {
         false
+    }
+
+    /// What its clients ask and the gateway answers from the space's state, also as action `<dialect>_<question>` of its
+    /// own service.
+    fn questions(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The answer to one of [`Dialect::questions`].
+    fn answer(&self, _question: &str, _view: &View) -> Option<Body> {
+        None
     }
 
     /// Whether a newer value of a state topic may take the place of one that a slow client has not got yet.

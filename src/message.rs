@@ -224,6 +224,15 @@ impl fmt::Display for Offset {
     }
 }
 
+/// Where a message comes from in a trace that is recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The span that published it, as W3C says it.
+    pub traceparent: Arc<str>,
+    /// The message's id.
+    pub id: Arc<str>,
+}
+
 /// Why a connection ends, as the client is told: code and a reason of at most 123 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {

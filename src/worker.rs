@@ -130,6 +130,8 @@ pub async fn run_with(names: &[String], nats: &config::Nats, options: &Options) 
     let Some(connected) = connect::open(nats, &names.join("+"), &stop).await? else {
         return Ok(());
     };
+    let (host, port) = nats.server();
+    trace::broker(host, port);
     let outlet = Outlet::new(connected.client.clone());
     let mut running = Vec::new();
     for name in names {

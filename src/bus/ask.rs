@@ -11,7 +11,7 @@ use super::inbox::Unanswered;
 use crate::message::{Answer, Class, Code, Command, Fault, Nanos, Space};
 
 impl Bus {
-    /// Sends a command and returns the first thing its worker says, interim or final.
+    /// Sends a command with this message id and returns the first thing its worker says, interim or final.
     ///
     /// # Errors
     /// `bus_down`, `invalid`, `too_large` when nothing was sent, `timeout` when nothing came back within `within`.
@@ -19,6 +19,7 @@ impl Bus {
         &self,
         from: &str,
         space: &Space,
+        id: Ulid,
         command: Command,
         now: Nanos,
         within: Duration,
@@ -27,7 +28,7 @@ impl Bus {
         let subject = contract::command(space.as_str(), &command.service, &command.action)?;
         let (payload, reference) = core.outgoing(Class::Event, &command.body).await?;
         let head = headers::CommandHead {
-            id: &Ulid::new().to_string(),
+            id: &id.to_string(),
             time: now,
             session: from,
             deadline_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),

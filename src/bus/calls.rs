@@ -24,6 +24,15 @@ use table::{Arrival, Job, Pending, Refused};
 #[derive(Clone, Debug)]
 pub struct Call {
     token: u64,
+    id: Ulid,
+}
+
+impl Call {
+    /// The message id it went out with.
+    #[must_use]
+    pub fn id(&self) -> Ulid {
+        self.id
+    }
 }
 
 impl Bus {
@@ -51,7 +60,8 @@ impl Bus {
         }
         let subject = contract::command(space.as_str(), &command.service, &command.action)?;
         let (payload, reference) = core.outgoing(Class::Event, &command.body).await?;
-        let id = Ulid::new().to_string();
+        let number = Ulid::new();
+        let id = number.to_string();
         let commands = &core.settings.commands;
         let head = headers::CommandHead {
             id: &id,
@@ -102,7 +112,7 @@ impl Bus {
         match sent {
             // answered meanwhile (the link went down): the answer stands, a second one must not follow
             Err(fault) if core.calls.remove(token).is_some() => Err(fault),
-            Ok(()) | Err(_) => Ok(Call { token }),
+            Ok(()) | Err(_) => Ok(Call { token, id: number }),
         }
     }
 

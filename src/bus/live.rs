@@ -15,7 +15,7 @@ use super::contract::{self, headers};
 use super::counters::Counters;
 use super::inbox::down;
 use super::{Bus, Stored};
-use crate::message::{Body, Class, Fault, Nanos, Space};
+use crate::message::{Body, Class, Fault, Nanos, Origin, Space};
 
 /// Topics whose name is kept ready; a space has far fewer.
 const TOPICS: usize = 256;
@@ -200,9 +200,15 @@ pub(super) fn stored(
             content_type: text(headers::CONTENT_TYPE).and_then(headers::content_type),
         },
         from: text(headers::SESSION).map(Into::into),
-        traceparent: text(headers::TRACEPARENT)
+        origin: text(headers::TRACEPARENT)
             .filter(|text| headers::sampled(text))
-            .map(Into::into),
+            .map(|traceparent| Origin {
+                traceparent: traceparent.into(),
+                id: text(headers::MSG_ID).map_or_else(
+                    || format!("{}:{seq}", contract::streams::of(class)).into(),
+                    Into::into,
+                ),
+            }),
     }
 }
 

@@ -25,6 +25,7 @@ use crate::wire::json::Members;
 
 mod client;
 mod parts;
+mod questions;
 mod reset;
 pub mod settings;
 
@@ -91,6 +92,18 @@ impl Dialect for Cad {
 
     fn looks(&self) -> bool {
         true
+    }
+
+    fn questions(&self) -> &'static [&'static str] {
+        &[questions::STATUS, questions::CONFIG]
+    }
+
+    fn answer(&self, question: &str, view: &View) -> Option<Body> {
+        match question {
+            questions::STATUS => Some(Body::json(questions::status(view))),
+            questions::CONFIG => Some(Body::json(questions::config(view))),
+            _ => None,
+        }
     }
 
     fn conflates(&self, topic: &str) -> bool {

@@ -20,7 +20,7 @@ use crate::gateway::Gateway;
 use crate::message::{self, Answer, CallId, Class, Code, Command, Fault, Reply, Space};
 use crate::telemetry::clock;
 use crate::telemetry::metrics::{DialectMetrics, Outcome};
-use crate::telemetry::trace::{self, CommandSpan};
+use crate::telemetry::trace::{self, AppendSpan, CommandSpan};
 
 /// The dialect these routes belong to.
 const DIALECT: &str = "assistant";
@@ -159,7 +159,7 @@ async fn execute(
     command.traceparent = span.as_ref().map(CommandSpan::traceparent);
     let metrics = gateway.metrics.dialect(DIALECT);
     metrics.in_flight.inc();
-    let asked = Asked {
+    let mut asked = Asked {
         space,
         from,
         since: clock::now(),
@@ -172,9 +172,16 @@ async fn execute(
         .bus
         .call(&asked.from, &asked.space, command, clock::unix(), replies)
         .await;
-    if let Err(fault) = called {
-        asked.over(Outcome::Failed(fault.code));
-        return Err(fault);
+    match called {
+        Ok(call) => {
+            if let Some(span) = &mut asked.span {
+                span.sent(call.id());
+            }
+        }
+        Err(fault) => {
+            asked.over(Outcome::Failed(fault.code));
+            return Err(fault);
+        }
     }
     gateway.tasks.spawn(broadcast(gateway.clone(), asked, answers));
     Ok(json(
@@ -255,6 +262,10 @@ async fn broadcast(gateway: Arc<Gateway>, mut asked: Asked, mut answers: mpsc::R
                 ("status", message::Body::json(status.to_string()))
             }
         };
+        let span = asked.span.as_ref().map(|command| {
+            let place = command.outcome();
+            AppendSpan::start(&place, DIALECT, Class::Event, topic, body.bytes.len())
+        });
         let fact = Fact {
             class: Class::Event,
             space: asked.space.clone(),
@@ -263,13 +274,17 @@ async fn broadcast(gateway: Arc<Gateway>, mut asked: Asked, mut answers: mpsc::R
             body,
             time: clock::unix(),
             from: Some(asked.from.clone()),
-            id: None,
+            id: span.as_ref().map(AppendSpan::id),
             expected: None,
-            traceparent: None,
+            traceparent: span.as_ref().map(AppendSpan::traceparent),
         };
-        if let Err(unstored) = gateway.bus.append(fact).await {
-            let fault: Fault = unstored.into();
+        let stored: Result<u64, Fault> = gateway.bus.append(fact).await.map_err(Into::into);
+        let failed = stored.err().map(|fault| {
             debug!(%fault, topic, "a result was not broadcast");
+            fault.code.name()
+        });
+        if let Some(span) = span {
+            span.end(failed);
         }
         if let Some(outcome) = ended {
             return asked.over(outcome);

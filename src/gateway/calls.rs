@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::bus::{Call, Fact};
-use crate::dialect::view::View;
 use crate::dialect::{Append, Notice, Session, Step};
 use crate::gateway::lobby::Key;
 use crate::gateway::outbox::{Kind, Outbox, Taken};
 use crate::gateway::ring::Carrier;
 use crate::gateway::turn::Turn;
 use crate::gateway::{Gateway, local, viewer};
-use crate::message::{Answer, Body, CallId, Class, Close, Code, Command, Fault, Nanos, Reply, Space};
+use crate::message::{Answer, CallId, Class, Close, Code, Command, Fault, Nanos, Reply, Space};
 use crate::telemetry::clock;
 use crate::telemetry::metrics::{DialectMetrics, Outcome};
 use crate::telemetry::trace::{AppendSpan, CommandSpan};
 
+mod here;
 mod traced;
 
 use traced::Ended;
@@ -172,7 +172,6 @@ impl Calls {
                 match step {
                     Step::Send(frame) => {
                         let packet = self.carrier.pack(&frame);
-                        self.metrics.frame_out(packet.len());
                         if self.outbox.push(&packet, Kind::Own) == Taken::Overflow {
                             end = Some(Close::SLOW);
                         }
@@ -181,7 +180,7 @@ impl Calls {
                         let id = command.id;
                         self.tally.commands = self.tally.commands.saturating_add(1);
                         if command.service.as_ref() == local::SERVICE {
-                            let reply = self.local(&command);
+                            let reply = Box::pin(self.local(&command)).await;
                             session.reply(clock::read(), reply, steps);
                         } else if self.is_picture(&command) {
                             let answer = Box::pin(self.picture(command)).await;
@@ -199,14 +198,7 @@ impl Calls {
                             self.withdraw(pending).await;
                         }
                     }
-                    Step::Look => {
-                        if let Some(among) = &self.among {
-                            let snapshot = self.gateway.look(&among.key).await;
-                            let now = clock::read();
-                            let show = |view: &View| session.seen(now, view, steps);
-                            self.gateway.show(&among.key, &snapshot, show);
-                        }
-                    }
+                    Step::Look(asked) => Box::pin(self.look(asked, session, steps)).await,
                     Step::Merge(merge) => {
                         if !merge.gather {
                             self.in_turn().await;
@@ -253,58 +245,18 @@ impl Calls {
         picture && !self.gateway.lobby.screens.answers(session, &append.body)
     }
 
-    fn is_picture(&self, command: &Command) -> bool {
-        self.among.is_some() && &*command.service == viewer::SERVICE && command.action == viewer::SCREENSHOT
-    }
-
-    /// A picture of what was shown before: asked for in turn, awaited until a page was asked, not until it answers,
-    /// because the one who asks is gone by then.
-    async fn picture(&mut self, mut command: Command) -> Answer {
-        self.in_turn().await;
-        let since = clock::now();
-        let span = self.span(&command);
-        command.traceparent = span.as_ref().map(CommandSpan::traceparent);
-        let answer = match &self.among {
-            Some(among) => {
-                let asked = self.gateway.screenshot(&among.key, &self.from, command).await;
-                asked.map_or_else(Answer::Failed, |()| Answer::Done(Body::default()))
-            }
-            None => Answer::Done(Body::default()),
-        };
-        let outcome = Outcome::of(&answer).unwrap_or(Outcome::Local);
-        self.metrics.command_ended(since, outcome);
-        self.over(span.map(|span| Ended::new(Box::new(span), outcome)));
-        answer
-    }
-
-    /// What the gateway answers itself costs no round trip.
-    fn local(&mut self, command: &Command) -> Reply {
-        let since = clock::now();
-        let span = self.span(command).map(CommandSpan::here);
-        let answered = local::answer(&self.gateway, &self.space, &command.action);
-        let answer = answered.map_or_else(Answer::Failed, Answer::Done);
-        let outcome = match &answer {
-            Answer::Failed(fault) => Outcome::Failed(fault.code),
-            _ => Outcome::Local,
-        };
-        self.metrics.command_ended(since, outcome);
-        self.over(span.map(|span| Ended::new(Box::new(span), outcome)));
-        Reply {
-            id: command.id,
-            answer,
-        }
-    }
-
     async fn call(&mut self, mut command: Command) -> Result<(), Fault> {
         let now = clock::unix();
         let since = clock::now();
         let id = command.id;
-        let span = self.span(&command);
+        let mut span = self.span(&command);
         command.traceparent = span.as_ref().map(CommandSpan::traceparent);
-        let pending = |call| Pending {
-            call,
-            since,
-            span: span.map(Box::new),
+        let pending = |call: Option<Call>| {
+            if let (Some(span), Some(call)) = (&mut span, &call) {
+                span.sent(call.id());
+            }
+            let span = span.map(Box::new);
+            Pending { call, since, span }
         };
         let replies = self.outbox.clone();
         self.metrics.in_flight.inc();
@@ -339,7 +291,7 @@ impl Calls {
             body: append.body,
             time,
             from: Some(self.from.to_string()),
-            id: None,
+            id: span.as_ref().map(AppendSpan::id),
             expected: None,
             traceparent: span.as_ref().map(AppendSpan::traceparent),
         };

@@ -14,13 +14,16 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::bus::contract::{self, headers};
+use crate::dialect;
 use crate::gateway::Gateway;
+use crate::gateway::lobby::Key;
 use crate::message::{Body, Code, Fault, Space};
 use crate::telemetry::clock;
+use crate::telemetry::trace::WorkSpan;
 
 /// The service's name.
 pub const SERVICE: &str = "gateway";
-/// What it answers.
+/// What it answers whatever its dialects.
 const ACTIONS: [&str; 3] = ["get_status", "services", "sessions"];
 
 /// Answers being made for others at once; beyond, they are told `busy`.
@@ -32,7 +35,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// [`Code::UnknownAction`], naming the actions there are.
-pub fn answer(gateway: &Gateway, space: &Space, action: &str) -> Result<Body, Fault> {
+pub async fn answer(gateway: &Gateway, space: &Space, action: &str) -> Result<Body, Fault> {
     let value = match action {
         "get_status" => status(gateway),
         "services" => services(gateway),
@@ -40,11 +43,37 @@ pub fn answer(gateway: &Gateway, space: &Space, action: &str) -> Result<Body, Fa
             json!({"space": space.as_str(), "sessions": gateway.presence.list(Some(space.as_str()))})
         }
         _ => {
-            let text = format!("the gateway itself answers {}, not {action}", ACTIONS.join(", "));
-            return Err(Fault::new(Code::UnknownAction, text));
+            return question(gateway, space, action).await.ok_or_else(|| {
+                let known: Vec<String> = actions().collect();
+                let text = format!("the gateway itself answers {}, not {action}", known.join(", "));
+                Fault::new(Code::UnknownAction, text)
+            });
         }
     };
     Ok(Body::json(value.to_string()))
+}
+
+/// Everything it answers: its own, and what dialects answer from the state of a space.
+fn actions() -> impl Iterator<Item = String> {
+    let asked = dialect::ALL.iter().flat_map(|dialect| {
+        let questions = dialect.questions().iter();
+        questions.map(|question| format!("{}_{question}", dialect.name()))
+    });
+    ACTIONS.iter().map(|action| (*action).to_owned()).chain(asked)
+}
+
+/// A question that clients of a dialect ask, answered as for them.
+async fn question(gateway: &Gateway, space: &Space, action: &str) -> Option<Body> {
+    let (dialect, question) = dialect::ALL.iter().find_map(|dialect| {
+        let asked = action.strip_prefix(dialect.name())?.strip_prefix('_')?;
+        dialect.questions().contains(&asked).then_some((*dialect, asked))
+    })?;
+    let key = Key {
+        space: space.clone(),
+        dialect,
+    };
+    let known = gateway.look(&key).await;
+    gateway.show(&key, &known, |view| dialect.answer(question, view))
 }
 
 /// Whether the assistant's three parts run, by the names its clients know.
@@ -103,11 +132,12 @@ pub async fn serve(gateway: Arc<Gateway>) {
         Err(error) => return warn!(%error, "the gateway is not a service on NATS"),
     };
     let mut requests = Vec::new();
-    for action in ACTIONS {
+    for action in actions() {
         let subject = format!("gw.v1.cmd.*.{SERVICE}.{action}");
-        match service.endpoint_builder().name(action).add(&subject).await {
-            Ok(endpoint) => requests.push(endpoint.map(move |request| (action, request)).boxed()),
-            Err(error) => warn!(%error, action, "the gateway does not answer this on NATS"),
+        let action: Arc<str> = action.into();
+        match service.endpoint_builder().name(&*action).add(&subject).await {
+            Ok(endpoint) => requests.push(endpoint.map(move |request| (action.clone(), request)).boxed()),
+            Err(error) => warn!(%error, %action, "the gateway does not answer this on NATS"),
         }
     }
     let mut requests = futures_util::stream::select_all(requests);
@@ -124,19 +154,20 @@ pub async fn serve(gateway: Arc<Gateway>) {
         let space = parts
             .and_then(|(space, ..)| Space::parse(&space).ok())
             .unwrap_or_default();
+        let span = span(&request, SERVICE, &action);
         let Ok(place) = places.clone().try_acquire_owned() else {
             let text = "the gateway is asked too much at once; try again in a moment";
-            respond(&request, action, Err(Fault::new(Code::Busy, text))).await;
+            respond(&request, &action, Err(Fault::new(Code::Busy, text)), span).await;
             continue;
         };
         let gateway = gateway.clone();
         // a large answer is put away first, which no other waits for
         gateway.tasks.clone().spawn(async move {
-            let body = match answer(&gateway, &space, action) {
+            let body = match answer(&gateway, &space, &action).await {
                 Ok(body) => gateway.bus.enclosed(&body).await,
                 Err(fault) => Err(fault),
             };
-            respond(&request, action, body).await;
+            respond(&request, &action, body, span).await;
             drop(place);
         });
     }
@@ -145,10 +176,29 @@ pub async fn serve(gateway: Arc<Gateway>) {
     }
 }
 
+/// The span of a request that this gateway performs, where it came sampled.
+pub(super) fn span(request: &Request, service: &'static str, action: &str) -> Option<WorkSpan> {
+    let head = |name: &'static str| {
+        let value = request.message.headers.as_ref()?.get(name)?;
+        Some(value.as_str())
+    };
+    let (traceparent, id) = (head(headers::TRACEPARENT), head(headers::MSG_ID));
+    WorkSpan::start(traceparent, id, service, action, request.message.payload.len())
+}
+
 /// Answers a request: with a payload, or with the reference of a body that is too large to be one.
-async fn respond(request: &Request, action: &str, body: Result<(Bytes, Option<String>), Fault>) {
+async fn respond(
+    request: &Request,
+    action: &str,
+    body: Result<(Bytes, Option<String>), Fault>,
+    span: Option<WorkSpan>,
+) {
     let mut head = HeaderMap::new();
     head.insert(headers::TIME, clock::unix().to_string());
+    if let Some(span) = &span {
+        head.insert(headers::TRACEPARENT, span.traceparent());
+    }
+    let failed = body.as_ref().err().map(|fault| fault.code.name());
     let response = match body {
         Ok((payload, reference)) => {
             if let Some(reference) = reference {
@@ -165,5 +215,8 @@ async fn respond(request: &Request, action: &str, body: Result<(Bytes, Option<St
         Ok(Ok(())) => {}
         Ok(Err(error)) => info!(%error, action, "an answer did not go out"),
         Err(_) => info!(action, "an answer did not go out in time"),
+    }
+    if let Some(span) = span {
+        span.end(failed);
     }
 }

@@ -22,15 +22,20 @@ const TRIES: usize = 5;
 /// Keys on their way, by space and topic. An entry without keys: its task still runs.
 #[derive(Default)]
 pub struct Merges {
-    gathering: Mutex<HashMap<(Key, &'static str), Option<Merge>>>,
+    gathering: Mutex<HashMap<(Key, &'static str), Option<Gathered>>>,
+}
+
+/// Keys that wait, and the trace of the last message among them that has one.
+struct Gathered {
+    merge: Merge,
+    traceparent: Option<String>,
 }
 
 impl Gateway {
     /// Stores a merge, or gathers it with others where it allows that.
     ///
     /// # Errors
-    /// As an append; `busy` when others were faster each time. What is gathered is only logged, and in no trace: it
-    /// is of many messages.
+    /// As an append; `busy` when others were faster each time. What is gathered is only logged.
     pub async fn merge(
         self: &Arc<Self>,
         key: &Key,
@@ -46,15 +51,18 @@ impl Gateway {
             let mut gathering = self.merges.gathering.lock();
             if let Some(waiting) = gathering.get_mut(&slot) {
                 *waiting = Some(match waiting.take() {
-                    Some(earlier) => Merge {
-                        keys: gathered(&earlier.keys, &merge.keys).unwrap_or(earlier.keys),
-                        ..merge
+                    Some(earlier) => Gathered {
+                        merge: Merge {
+                            keys: gathered(&earlier.merge.keys, &merge.keys).unwrap_or(earlier.merge.keys),
+                            ..merge
+                        },
+                        traceparent: traceparent.or(earlier.traceparent),
                     },
-                    None => merge,
+                    None => Gathered { merge, traceparent },
                 });
                 return Ok(());
             }
-            gathering.insert(slot.clone(), Some(merge));
+            gathering.insert(slot.clone(), Some(Gathered { merge, traceparent }));
         }
         let (gateway, from) = (self.clone(), from.to_owned());
         self.tasks.spawn(async move { gateway.gather(slot, &from).await });
@@ -63,17 +71,17 @@ impl Gateway {
 
     async fn gather(self: Arc<Self>, slot: (Key, &'static str), from: &str) {
         loop {
-            let merge = {
+            let Gathered { merge, traceparent } = {
                 let mut gathering = self.merges.gathering.lock();
                 match gathering.get_mut(&slot).and_then(Option::take) {
-                    Some(merge) => merge,
+                    Some(gathered) => gathered,
                     None => {
                         gathering.remove(&slot);
                         return;
                     }
                 }
             };
-            if let Err(fault) = self.store_merge(&slot.0, &merge, from, None).await {
+            if let Err(fault) = self.store_merge(&slot.0, &merge, from, traceparent).await {
                 debug!(room = %slot.0, topic = slot.1, %fault, "a report was not stored");
             }
             tokio::time::sleep(GAP).await;

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::sync::{Notify, oneshot};
 use tracing::{debug, info, warn};
+use ulid::Ulid;
 
 use crate::dialect::Frame;
 use crate::gateway::Gateway;
@@ -242,7 +243,7 @@ impl Gateway {
     ///
     /// # Errors
     /// `no_worker` when no page is open, `invalid` when no file is named, `bus_down`.
-    pub async fn screenshot(&self, key: &Key, from: &str, command: Command) -> Result<(), Fault> {
+    pub async fn screenshot(&self, key: &Key, from: &str, id: Ulid, command: Command) -> Result<(), Fault> {
         let metrics = &self.metrics.screenshots;
         metrics.asked.inc();
         let name = filename(&command.body.bytes)?;
@@ -252,7 +253,7 @@ impl Gateway {
         for attempt in 1..=TRIES {
             let asked = self
                 .bus
-                .first_answer(from, &key.space, command.clone(), clock::unix(), FOUND);
+                .first_answer(from, &key.space, id, command.clone(), clock::unix(), FOUND);
             match asked.await? {
                 Answer::Failed(fault) if !matches!(fault.code, Code::NoWorker | Code::UnknownAction) => {
                     return Err(fault);

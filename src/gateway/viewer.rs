@@ -20,9 +20,9 @@ use tracing::{debug, warn};
 use crate::bus::SysMessage;
 use crate::bus::contract::{self, headers};
 use crate::dialect::{self, Dialect};
-use crate::gateway::Gateway;
 use crate::gateway::lobby::Key;
 use crate::gateway::screens::{PATIENCE, filename};
+use crate::gateway::{Gateway, local};
 use crate::message::{Code, Fault, Space};
 
 /// The service that scripts ask.
@@ -140,19 +140,22 @@ impl Gateway {
 
     /// Answers one request: acknowledged when a page was asked, done when its picture came.
     async fn pictured(&self, space: &Space, request: &Request) {
-        let asked = filename(&request.message.payload);
-        let name = match asked {
-            Ok(name) => name,
-            Err(fault) => return refuse(request, fault).await,
-        };
+        let span = local::span(request, SERVICE, SCREENSHOT);
+        let failed = self.picture(space, request).await.err();
+        if let Some(fault) = &failed {
+            refuse(request, fault.clone()).await;
+        }
+        if let Some(span) = span {
+            span.end(failed.map(|fault| fault.code.name()));
+        }
+    }
+
+    async fn picture(&self, space: &Space, request: &Request) -> Result<(), Fault> {
+        let name = filename(&request.message.payload)?;
         let body = as_said(&request.message.payload, &name);
         let mut taken = self.lobby.screens.expect(space, &name);
         let Some(mut page) = self.ask_page(space, &body, None).await else {
-            return refuse(
-                request,
-                Fault::new(Code::NoWorker, "no page is open in this space"),
-            )
-            .await;
+            return Err(Fault::new(Code::NoWorker, "no page is open in this space"));
         };
         self.acknowledge(request).await;
         let there = |page: &str| self.lobby.screens.has(page) || self.presence.knows(page);
@@ -180,15 +183,13 @@ impl Gateway {
                 if let Err(error) = request.respond(Ok(done.into())).await {
                     debug!(%error, "an answer did not go out");
                 }
+                Ok(())
             }
-            Ok(None) => {
-                let fault = Fault::new(Code::NoWorker, "the page left before it answered");
-                refuse(request, fault).await;
-            }
-            Err(_) => {
-                let fault = Fault::new(Code::Timeout, "the page did not answer with a picture");
-                refuse(request, fault).await;
-            }
+            Ok(None) => Err(Fault::new(Code::NoWorker, "the page left before it answered")),
+            Err(_) => Err(Fault::new(
+                Code::Timeout,
+                "the page did not answer with a picture",
+            )),
         }
     }
 

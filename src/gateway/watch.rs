@@ -74,7 +74,7 @@ async fn services(gateway: Arc<Gateway>) {
         };
         let concerned = |dialect: &dyn Dialect| dialect.services().contains(&service.as_str());
         gateway.lobby.announce(&notice, concerned).await;
-        if let Ok(status) = local::answer(&gateway, &Space::default(), "get_status") {
+        if let Ok(status) = local::answer(&gateway, &Space::default(), "get_status").await {
             let status = Notice::Services(status);
             gateway.lobby.announce(&status, concerned).await;
         }

@@ -3,15 +3,21 @@
 use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-pub use crate::telemetry::trace::export::{TraceError, start, stop};
+pub use crate::telemetry::trace::export::{TraceError, broker, start, stop};
 pub use crate::telemetry::trace::facts::{AppendSpan, DeliverSpan};
 pub use crate::telemetry::trace::layer::{TARGET, layer};
 pub use crate::telemetry::trace::spans::CommandSpan;
+pub use crate::telemetry::trace::work::WorkSpan;
 
 mod export;
 mod facts;
 mod layer;
 mod spans;
+mod work;
+
+/// The span id of clients that begin a trace and record no span of their own, as the landing page's: what they send is
+/// the trace's root. Nobody draws it by chance.
+const NOBODY: u64 = 1;
 
 /// Decides which messages are traced.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +53,11 @@ impl Gate {
             None if self.threshold == 0 => None,
             None => self.root(),
             Some(header) => match TraceContext::parse(header) {
+                Some((parent, true)) if parent.span == NOBODY => Some(TraceContext {
+                    parent: 0,
+                    remote: false,
+                    ..parent.child()
+                }),
                 Some((parent, true)) => Some(parent.child()),
                 Some((_, false)) => None,
                 None => self.root(),
@@ -215,6 +226,15 @@ mod tests {
             (context.trace, context.span, false)
         );
         assert_ne!(child.span, context.span);
+    }
+
+    #[test]
+    fn a_client_without_spans_of_its_own_begins_the_trace() {
+        let header = SAMPLED.replace("00f067aa0ba902b7", "0000000000000001");
+        let context = Gate::new(0.0).sample(Some(&header)).unwrap();
+        assert_eq!(context.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!((context.parent, context.remote), (0, false));
+        assert_ne!(context.span, NOBODY);
     }
 
     #[test]

@@ -26,8 +26,9 @@ pub(super) async fn ask(
     action: &str,
     body: Body,
 ) -> Result<Body, Fault> {
-    let span = trace::request(service, action);
-    let result = exchange(client, work, service, action, body)
+    let id = Ulid::new().to_string();
+    let span = trace::request(service, action, &id);
+    let result = exchange(client, work, (service, action, &id), body)
         .instrument(span.clone())
         .await;
     if let Err(fault) = &result {
@@ -39,8 +40,7 @@ pub(super) async fn ask(
 async fn exchange(
     client: &Client,
     work: &Work,
-    service: &str,
-    action: &str,
+    (service, action, id): (&str, &str, &str),
     body: Body,
 ) -> Result<Body, Fault> {
     let gone = |cause: String| Fault::new(Code::BusDown, format!("{service} cannot be asked: {cause}"));
@@ -51,7 +51,7 @@ async fn exchange(
         .await
         .map_err(|error| gone(error.to_string()))?;
     let mut head = HeaderMap::new();
-    head.insert(headers::MSG_ID, Ulid::new().to_string());
+    head.insert(headers::MSG_ID, id);
     head.insert(headers::TIME, unix_now().to_string());
     head.insert(headers::DEADLINE, QUIET.as_millis().to_string());
     // without a collector of our own the trace passes through

@@ -65,9 +65,10 @@ impl Outlet {
     /// `invalid` for names that make no subject, `too_large` for what no store takes, `bus_down` when it was not confirmed within a minute.
     pub async fn event(&self, space: &str, dialect: &str, topic: &str, body: Bytes) -> Result<(), Fault> {
         let subject = contract::fact(Class::Event, space, dialect, topic)?;
-        let span = trace::publish(Class::Event, dialect, topic, body.len());
+        let id = Ulid::new().to_string();
+        let span = trace::publish(Class::Event, dialect, topic, &id, body.len());
         let body = large::outgoing(&self.client, body).await?;
-        match self.traced(span, subject, body, None).await {
+        match self.traced(span, subject, &id, body, None).await {
             Ok(()) => Ok(()),
             Err(Refused::Conflict) => Err(Fault::new(Code::WorkerError, "the stream refused the event")),
             Err(Refused::Fault(fault)) => Err(fault),
@@ -84,8 +85,10 @@ impl Outlet {
         expected: u64,
     ) -> Result<(), Refused> {
         let subject = contract::fact(Class::State, space, dialect, topic).map_err(Refused::Fault)?;
-        let span = trace::publish(Class::State, dialect, topic, body.len());
-        self.traced(span, subject, (body, None), Some(expected)).await
+        let id = Ulid::new().to_string();
+        let span = trace::publish(Class::State, dialect, topic, &id, body.len());
+        self.traced(span, subject, &id, (body, None), Some(expected))
+            .await
     }
 
     /// Reads a state topic: its last sequence (0 = never set) and body.
@@ -115,10 +118,14 @@ impl Outlet {
         &self,
         span: tracing::Span,
         subject: String,
+        id: &str,
         body: (Bytes, Option<String>),
         expected: Option<u64>,
     ) -> Result<(), Refused> {
-        let stored = self.store(subject, body, expected).instrument(span.clone()).await;
+        let stored = self
+            .store(subject, id, body, expected)
+            .instrument(span.clone())
+            .await;
         match &stored {
             Err(Refused::Fault(fault)) => trace::failed(&span, fault),
             // to lose a race is no failure: the writer reads and tries again
@@ -130,11 +137,12 @@ impl Outlet {
     async fn store(
         &self,
         subject: String,
+        id: &str,
         (body, reference): (Bytes, Option<String>),
         expected: Option<u64>,
     ) -> Result<(), Refused> {
         let mut head = HeaderMap::new();
-        head.insert(headers::MSG_ID, Ulid::new().to_string());
+        head.insert(headers::MSG_ID, id);
         head.insert(headers::TIME, unix_now().to_string());
         if let Some(reference) = reference {
             head.insert(headers::BODY, reference);

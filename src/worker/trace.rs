@@ -4,6 +4,7 @@
 //! collector alone; the one called `command` is for log lines, which name trace, session and command by it.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::TraceContextExt;
@@ -17,6 +18,22 @@ use crate::message::{Class, Fault};
 
 /// The target of spans for the collector. Their level is the highest, so that no log filter stands in their way.
 const TARGET: &str = "otel";
+
+/// The broker: every span of a message names it.
+static BROKER: OnceLock<(String, u16)> = OnceLock::new();
+
+/// Names the broker in spans from now on.
+pub(super) fn broker(host: String, port: u16) {
+    let _named_before = BROKER.set((host, port));
+}
+
+fn address() -> Option<&'static str> {
+    BROKER.get().map(|(host, _)| host.as_str())
+}
+
+fn port() -> Option<i64> {
+    BROKER.get().map(|(_, port)| i64::from(*port))
+}
 
 /// Runs the work on one command in its spans: below the request that sent it.
 pub(super) fn process<F: Future>(
@@ -50,6 +67,8 @@ fn spans(service: &'static str, work: &Work) -> (Span, Span) {
         otel.status_code = field::Empty,
         error.type = field::Empty,
         messaging.system = "nats",
+        server.address = address(),
+        server.port = port(),
         messaging.operation.name = "process",
         messaging.operation.type = "process",
         messaging.destination.template = "gw.v1.cmd.{space}.{service}.{action}",
@@ -67,7 +86,7 @@ fn spans(service: &'static str, work: &Work) -> (Span, Span) {
 }
 
 /// A command to another worker, until its final answer.
-pub(super) fn request(service: &str, action: &str) -> Span {
+pub(super) fn request(service: &str, action: &str, id: &str) -> Span {
     error_span!(
         target: TARGET, "request",
         otel.name = "request gw.v1.cmd.{space}.{service}.{action}",
@@ -75,17 +94,20 @@ pub(super) fn request(service: &str, action: &str) -> Span {
         otel.status_code = field::Empty,
         error.type = field::Empty,
         messaging.system = "nats",
+        server.address = address(),
+        server.port = port(),
         messaging.operation.name = "request",
         messaging.operation.type = "send",
         messaging.destination.template = "gw.v1.cmd.{space}.{service}.{action}",
         messaging.consumer.group.name = service,
+        messaging.message.id = id,
         gw.service = service,
         gw.action = action,
     )
 }
 
 /// An event or a state, until it is stored.
-pub(super) fn publish(class: Class, dialect: &str, topic: &str, size: usize) -> Span {
+pub(super) fn publish(class: Class, dialect: &str, topic: &str, id: &str, size: usize) -> Span {
     let (name, template) = match class {
         Class::Event => (
             "publish gw.v1.evt.{space}.{dialect}.{topic}",
@@ -103,9 +125,12 @@ pub(super) fn publish(class: Class, dialect: &str, topic: &str, size: usize) -> 
         otel.status_code = field::Empty,
         error.type = field::Empty,
         messaging.system = "nats",
+        server.address = address(),
+        server.port = port(),
         messaging.operation.name = "publish",
         messaging.operation.type = "send",
         messaging.destination.template = template,
+        messaging.message.id = id,
         messaging.message.body.size = bytes(size),
         gw.dialect = dialect,
         gw.topic = topic,

@@ -103,7 +103,7 @@ impl Stage {
             let mut next = Vec::new();
             for step in steps {
                 lines.push(written(&step));
-                if matches!(step, Step::Look) {
+                if matches!(step, Step::Look(_)) {
                     self.look(|session, now, view| session.seen(now, view, &mut next));
                 }
             }
@@ -337,7 +337,8 @@ fn written(step: &Step) -> String {
             }
             format!("{line} {}", shown(&command.body))
         }
-        Step::Look => "^ look".to_owned(),
+        Step::Look(None) => "^ look".to_owned(),
+        Step::Look(Some(question)) => format!("^ look {question}"),
         Step::Merge(Merge {
             topic,
             keys,

@@ -31,10 +31,11 @@ async fn a_live_message_knows_its_place_in_the_stream() {
     assert_eq!(first.time, 1_700_000_000_000_000_000);
     assert_eq!(first.body, Body::typed(vec![0, 255], "audio/wav"));
     assert_eq!(first.from.as_deref(), Some("voice/01HZ"));
-    assert!(first.traceparent.is_some());
+    let origin = first.origin.expect("sampled");
+    assert!(!origin.id.is_empty());
     let second = patiently(live.next()).await.unwrap();
     assert_eq!((second.seq, second.previous), (3, 1));
-    assert!(second.traceparent.is_none(), "not sampled");
+    assert!(second.origin.is_none(), "not sampled");
     let third = patiently(live.next()).await.unwrap();
     assert_eq!((third.class, &*third.topic, third.seq), (Class::State, "ui", 1));
     assert!(live.try_next().is_none());

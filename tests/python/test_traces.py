@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 
+import nats
 import pytest
 import websockets
 from collector import Collector
@@ -17,7 +18,7 @@ from documents import Worker, talk
 from stack import Broker, Gateway, Workers
 from talk import client
 from test_attach import NODE_MODULES, WORKERS, is_listed
-from viewer import Scripts, joined, model, page
+from viewer import Scripts, joined, model, page, picture
 
 COMMAND = "gw.v1.cmd.{space}.{service}.{action}"
 # short, so that no test waits for a batch
@@ -112,9 +113,11 @@ def is_one_command(spans, me: Client, dialect: str, service: str, worker: str, c
         assert span.said["messaging.destination.template"] == COMMAND
         assert span.said["messaging.consumer.group.name"] == service
     assert frame.said["gw.dialect"] == dialect
+    assert request.said["messaging.message.id"] == work.said["messaging.message.id"] != ""
+    for span in (request, work, reply):
+        assert span.said["server.address"] in ("127.0.0.1", "localhost") and span.said["server.port"] > 0
     assert request.said["messaging.operation.type"] == "send"
     assert work.said["messaging.operation.name"] == "process"
-    assert work.said["messaging.message.id"]
     return {"frame": frame, "request": request, "work": work, "reply": reply}
 
 
@@ -143,6 +146,8 @@ async def test_an_event_hangs_on_its_publisher_and_links_to_it(gateway, python, 
     assert (published.parent, delivered.parent) == (work.id, published.id)
     assert delivered.links == ((me.trace, published.id),)
     assert (delivered.service, delivered.kind, delivered.said["gw.clients"]) == ("gateway", "consumer", 2)
+    assert published.said["messaging.message.id"] == delivered.said["messaging.message.id"] != ""
+    assert published.said["server.port"] == delivered.said["server.port"] > 0
 
 
 async def test_assistant_on_plain_websocket_and_from_worker_to_worker(gateway, workers, collector, space):
@@ -213,9 +218,12 @@ async def test_assistant_over_rest(gateway, workers, collector, space):
     answer = await asyncio.to_thread(urllib.request.urlopen, request, None, 10)
     assert answer.status == 200
     # the client does not wait; its command ends when the space was told, and counts like any other
-    spans = await collector.whole(me.trace, 6)
+    # beside the four spans of a command: two statuses of the worker, and what the gateway tells of the outcome
+    spans = await collector.whole(me.trace, 7)
     command = [span for span in spans if "evt" not in span.name]
-    is_one_command(command, me, "assistant", "command_processor", "rust")
+    reply = is_one_command(command, me, "assistant", "command_processor", "rust")["reply"]
+    told = next(span for span in spans if span.said.get("gw.topic") == "command_response")
+    assert (told.service, told.kind, told.parent) == ("gateway", "producer", reply.id)
     done = {"dialect": "assistant", "outcome": "done"}
     now = await figures(gateway)
     name = "gw_command_duration_seconds_count"
@@ -263,14 +271,25 @@ async def test_the_blender_worker(gateway, broker, exported, collector, tmp_path
         assert worker.stop() == 0, worker.log.read_text()
 
 
+async def test_a_client_without_spans_of_its_own_begins_the_trace(gateway, python, collector, space):
+    """As the landing page does: its trace is found by the id it chose, and no parent is missing in it."""
+    await is_listed(gateway, "greeter")
+    me = Client()
+    me.header = f"00-{me.trace}-0000000000000001-01"
+    async with client(gateway.events(space)) as one:
+        await one.send({"type": "greet", "data": {"name": "Ada"}, "traceparent": me.header})
+        assert (await one.frame())["type"] == "command_result"
+    me.span = ""
+    is_one_command(await collector.whole(me.trace, 4), me, "voice", "greeter", "greeter")
+
+
 async def test_cad(gateway, collector, space):
     """What a script shows is a statement: its frame is the producer, every gateway with pages a consumer."""
     me = Client()
     scripts = Scripts(gateway.cad, space)
     async with page(gateway.cad, space) as viewer:
         await joined(scripts, viewer)
-        headers = {"traceparent": me.header}
-        async with websockets.connect(scripts.url, additional_headers=headers, ping_interval=None) as script:
+        async with traced(scripts, me) as script:
             await script.send(b"D:" + model("box"))
             assert await viewer.text() == model("box").decode()
             published, delivered = await collector.whole(me.trace, 2)
@@ -279,6 +298,128 @@ async def test_cad(gateway, collector, space):
     assert (delivered.kind, delivered.parent) == ("consumer", published.id)
     assert delivered.links == ((me.trace, published.id),)
     assert published.said["gw.topic"] == delivered.said["gw.topic"] == "model"
+    assert published.said["messaging.message.id"] == delivered.said["messaging.message.id"] != ""
+
+
+def traced(scripts: Scripts, me: Client):
+    """A script's connection that belongs to a trace."""
+    return websockets.connect(scripts.url, additional_headers={"traceparent": me.header}, ping_interval=None)
+
+
+async def test_cad_questions_are_answered_here(gateway, broker, collector, space):
+    scripts = Scripts(gateway.cad, space)
+    before = await figures(gateway)
+    for question in ("status", "config"):
+        me = Client()
+        async with traced(scripts, me) as script:
+            await script.send(f'C:"{question}"')
+            answer = json.loads(await script.recv())
+        (frame,) = await collector.whole(me.trace, 1)
+        assert (frame.service, frame.kind, frame.name, frame.parent) == ("gateway", "server", "receive command", me.span)
+        assert (frame.said["gw.service"], frame.said["gw.action"]) == ("gateway", f"cad_{question}")
+        # the same is asked by anybody on the bus, as a service of the gateway that continues the trace
+        me = Client()
+        connection = await nats.connect(broker.url)
+        subject = f"gw.v1.cmd.{space}.gateway.cad_{question}"
+        said = []
+        # any gateway of this broker may answer, and others record nothing
+        while not collector.trace(me.trace):
+            asked = await connection.request(subject, b"", timeout=30, headers={"traceparent": me.header})
+            assert json.loads(asked.data) == answer
+            said.append(asked.headers["traceparent"])
+            await asyncio.sleep(0.2)
+        await connection.close()
+        work = collector.trace(me.trace)[0]
+        assert (work.service, work.kind, work.name, work.parent) == ("gateway", "consumer", f"process {COMMAND}", me.span)
+        assert f"00-{work.trace}-{work.id}-01" in said
+    now = await figures(gateway)
+    name = "gw_command_duration_seconds_count"
+    local = {"dialect": "cad", "outcome": "local"}
+    assert now.sum(name, **local) == before.sum(name, **local) + 2
+
+
+async def test_a_cad_script_asks_a_page_for_a_picture(gateway, collector, space, tmp_path):
+    """A command to the service `viewer`, which is a gateway with a page: its work is below the script's request."""
+    me = Client()
+    scripts = Scripts(gateway.cad, space)
+    async with page(gateway.cad, space) as viewer:
+        await joined(scripts, viewer)
+        async with traced(scripts, me) as script:
+            asked = {"type": "screenshot", "filename": str(tmp_path / "box.png")}
+            await script.send("C:" + json.dumps(asked))
+            await picture(viewer)
+            spans = await collector.whole(me.trace, 3)
+    named = {span.kind: span for span in spans}
+    frame, request, work = named["server"], named["client"], named["consumer"]
+    assert [frame.parent, request.parent, work.parent] == [me.span, frame.id, request.id]
+    assert frame.start <= request.start <= work.start
+    assert {span.said["gw.service"] for span in spans} == {"viewer"} and not any(span.failed for span in spans)
+    assert request.said["messaging.message.id"] == work.said["messaging.message.id"] != ""
+
+
+MEASURES = """
+TOOL, SELECTED = "activeTool", "selectedShapeIDs"
+
+
+class Measure:
+    # what upstream's package would measure
+
+    def load(self, params):
+        return None
+
+    def report(self, params):
+        keys = params["keys"]
+        if SELECTED not in keys:
+            return None
+        return {"type": "backend_response", "subtype": "tool_response", "result": keys[SELECTED]}
+
+    ask = report
+"""
+
+
+@pytest.fixture
+def measuring(broker, exported, space, tmp_path):
+    """The measurement worker as it is shipped, but for what it asks of the upstream package."""
+    shutil.copy(WORKERS / "cad" / "worker.py", tmp_path)
+    (tmp_path / "measure.py").write_text(MEASURES)
+    environment = {**os.environ, "GW_WORKER_BASE": str(WORKERS / "blender"), "OTEL_SERVICE_NAME": "cad", **exported}
+    command = [sys.executable, str(tmp_path / "worker.py"), "--nats", broker.url, "--space", space]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stderr=log, env=environment)
+    yield process
+    process.terminate()
+    assert process.wait(30) == 0, (tmp_path / "log").read_text()
+
+
+def longest(spans) -> list:
+    """The longest way from a span down to one that came of it."""
+    known, ways = {span.id: span for span in spans}, [[]]
+    for span in spans:
+        way = [span]
+        while way[0].parent in known:
+            way.insert(0, known[way[0].parent])
+        ways.append(way)
+    return max(ways, key=len)
+
+
+async def test_a_cad_selection_is_measured_by_the_python_worker(gateway, measuring, collector, space):
+    """From a page's report over the worker to the page: one trace, every step below the one before."""
+    me = Client()
+    scripts = Scripts(gateway.cad, space)
+    while not (await scripts.exact({"model": {}}))["ok"]:
+        await asyncio.sleep(0.1)
+    async with page(gateway.cad, space, additional_headers={"traceparent": me.header}) as viewer:
+        await viewer.report("status", {"activeTool": "DistanceMeasurement", "selectedShapeIDs": ["/box", False]})
+        assert (await viewer.json())["result"] == ["/box", False]
+        # said by the page, worked on, stated by the worker, delivered
+        while len(way := longest(collector.trace(me.trace))) < 4:
+            await asyncio.sleep(0.05)
+    said, work, stated, delivered = way
+    assert [span.service for span in (said, work, stated, delivered)] == ["gateway", "cad", "cad", "gateway"]
+    assert [span.kind for span in (said, work, stated, delivered)] == ["producer", "consumer", "producer", "consumer"]
+    assert (said.parent, said.said["gw.topic"], work.said["gw.topic"]) == (me.span, "status", "status")
+    assert delivered.parent == stated.id and delivered.links == ((me.trace, stated.id),)
+    assert stated.said["messaging.message.id"] == delivered.said["messaging.message.id"] != ""
 
 
 async def test_the_javascript_worker(javascript, collector, space):

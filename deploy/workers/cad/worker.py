@@ -84,6 +84,7 @@ class Measuring(Worker):
 
     async def _take(self, topic: str, headers: dict, payload: bytes, last: bool = False) -> None:
         """Gives it to the thread that measures, in the order it came."""
+        work = self.traces.follow("cad", topic, headers, len(payload))
         try:
             if topic == EXACT:
                 job = Followed(self.measure.load, await bodies.incoming(self.connection, headers, payload))
@@ -93,25 +94,36 @@ class Measuring(Worker):
                 # of what was reported before this worker came only the tool counts: nobody waits for an answer
                 keys = {name: keys[name] for name in ([TOOL] if last else [TOOL, SELECTED]) if name in keys}
                 if not keys:
-                    return
+                    return work.end()
                 job = Followed(self.measure.report, to_json({"who": headers.get("Gw-Session", ""), "keys": keys}))
         except Failure as failure:
+            work.end(failure)
             return log.warning("%s is not known: %s", topic, failure.text)
         except (ValueError, AttributeError):
+            work.end(Failure("invalid", "no JSON object"))
             return log.warning("%s is nothing this worker knows", topic)
         loop = asyncio.get_running_loop()
-        job.answer = lambda reply: loop.call_soon_threadsafe(lambda: self._keep(asyncio.ensure_future(self._tell(reply))))
+        job.answer = lambda reply: loop.call_soon_threadsafe(lambda: self._keep(asyncio.ensure_future(self._told(work, reply))))
         if not self.lane.add(job):
+            work.end(Failure("busy", "too much waits"))
             log.warning("too much waits to be measured: a report is left out")
 
-    async def _tell(self, reply: Reply) -> None:
+    async def _told(self, work, reply: Reply) -> None:
+        try:
+            await self._tell(work, reply)
+        finally:
+            work.end(reply.failure)
+
+    async def _tell(self, work, reply: Reply) -> None:
         """States an answer to the pages of the space."""
         if reply.failure:
             return log.warning("not measured: %s", reply.failure.text)
         if not reply.body:
             return
         subject = f"gw.v1.evt.{self.options.space}.cad.response"
-        headers = {"Nats-Msg-Id": uuid.uuid4().hex, "Gw-Time": now()}
+        id = uuid.uuid4().hex
+        stated = work.publish("cad", "response", id, len(reply.body))
+        headers = {"Nats-Msg-Id": id, "Gw-Time": now(), **stated.carry()}
         try:
             await self.connection.jetstream(timeout=5).publish(subject, reply.body, headers=headers)
         except nats.js.errors.NoStreamResponseError:
@@ -119,6 +131,9 @@ class Measuring(Worker):
             log.debug("no stream holds %s", subject)
         except (nats.errors.Error, asyncio.TimeoutError) as error:
             log.warning("an answer is lost: %r", error)
+        finally:
+            if stated is not work:
+                stated.end()
 
 
 def actions(measure: Measure) -> dict:

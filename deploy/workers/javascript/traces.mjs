@@ -7,11 +7,14 @@ const EVENT = "gw.v1.evt.{space}.{dialect}.{topic}";
 const CARRIED = ["traceparent", "tracestate"];
 
 let api;
+let broker = {};
 let provider;
 let tracer;
 
 /** Exports spans from now on, where that is asked for and possible. */
-export async function start(service) {
+export async function start(service, url) {
+  const place = new URL(url.includes("://") ? url : `nats://${url}`);
+  broker = { "server.address": place.hostname, "server.port": Number(place.port || 4222) };
   const { OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_SDK_DISABLED } = process.env;
   if (!(OTEL_EXPORTER_OTLP_ENDPOINT || OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) || OTEL_SDK_DISABLED === "true") return;
   try {
@@ -47,6 +50,7 @@ function span(kind, operation, template, context, attributes, work) {
     "messaging.operation.name": operation,
     "messaging.operation.type": operation === "process" ? "process" : "send",
     "messaging.destination.template": template,
+    ...broker,
     ...attributes,
   };
   return tracer.startActiveSpan(`${operation} ${template}`, { kind, attributes: said }, context, async (current) => {
@@ -83,9 +87,9 @@ export function processing(service, action, message, work) {
 }
 
 /** An event, until it is stored. */
-export function publish(dialect, topic, size, work) {
+export function publish(dialect, topic, size, id, work) {
   if (!tracer) return work();
-  const attributes = { "messaging.message.body.size": size, "gw.dialect": dialect, "gw.topic": topic };
+  const attributes = { "messaging.message.id": id, "messaging.message.body.size": size, "gw.dialect": dialect, "gw.topic": topic };
   return span(api.SpanKind.PRODUCER, "publish", EVENT, api.context.active(), attributes, work);
 }
 

@@ -62,9 +62,10 @@ class Job {
   event(dialect, topic, body) {
     const subject = `gw.v1.evt.${this.space}.${dialect}.${topic}`;
     const data = JSON.stringify(body);
-    return traces.publish(dialect, topic, data.length, async () => {
+    const id = randomUUID();
+    return traces.publish(dialect, topic, data.length, id, async () => {
       const [sent, large] = await bodies.pack(this.client, data);
-      const head = said({ ...large, "Nats-Msg-Id": randomUUID(), ...traces.carry(this.message) });
+      const head = said({ ...large, "Nats-Msg-Id": id, ...traces.carry(this.message) });
       return this.client.jetstream().publish(subject, sent, { headers: head });
     });
   }
@@ -114,7 +115,7 @@ async function answer(client, message, action, fail) {
 }
 
 const url = process.env.NATS_URL ?? "nats://localhost:4222";
-await traces.start(SERVICE);
+await traces.start(SERVICE, url);
 const client = await connect({ servers: url, name: SERVICE, maxReconnectAttempts: -1 });
 const service = await client.services.add({
   name: SERVICE, version: "1.0.0", description: "Greets and counts: a worker to copy", queue: SERVICE,

@@ -7,17 +7,23 @@ packages opentelemetry-sdk and opentelemetry-exporter-otlp-proto-http are there.
 import contextlib
 import logging
 import os
+import urllib.parse
 
 COMMAND = "gw.v1.cmd.{space}.{service}.{action}"
 EVENT = "gw.v1.evt.{space}.{dialect}.{topic}"
 CARRIED = ("traceparent", "tracestate")
 
 tracer = provider = propagator = None
+# the broker, which every span names
+broker: dict = {}
 
 
-def start(service: str) -> None:
+def start(service: str, url: str) -> None:
     """Exports spans from now on, where that is asked for and possible."""
     global tracer, provider, propagator
+    first = url.split(",")[0]
+    place = urllib.parse.urlsplit(first if "//" in first else f"//{first}")
+    broker.update({"server.address": place.hostname or "localhost", "server.port": place.port or 4222})
     endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     if not endpoint or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return
@@ -58,6 +64,7 @@ def span(kind: str, operation: str, template: str, context=None, **attributes):
         "messaging.operation.name": operation,
         "messaging.operation.type": "process" if operation == "process" else "send",
         "messaging.destination.template": template,
+        **broker,
         **attributes,
     }
     name = f"{operation} {template}"
@@ -94,9 +101,9 @@ def process(service: str, action: str, headers: dict, size: int):
     return span("CONSUMER", "process", COMMAND, context, **said)
 
 
-def publish(dialect: str, topic: str, size: int):
+def publish(dialect: str, topic: str, size: int, id: str):
     """An event, until it is stored."""
-    said = {"messaging.message.body.size": size, "gw.dialect": dialect, "gw.topic": topic}
+    said = {"messaging.message.id": id, "messaging.message.body.size": size, "gw.dialect": dialect, "gw.topic": topic}
     return span("PRODUCER", "publish", EVENT, **said)
 
 

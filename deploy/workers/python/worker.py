@@ -62,9 +62,10 @@ class Job:
         """States a fact to everybody in the space who speaks the dialect; returns when it is stored."""
         subject = f"gw.v1.evt.{self.space}.{dialect}.{topic}"
         data = json.dumps(body).encode()
-        with traces.publish(dialect, topic, len(data)):
+        id = uuid.uuid4().hex
+        with traces.publish(dialect, topic, len(data), id):
             data, large = await bodies.pack(self.client, data)
-            headers = {"Nats-Msg-Id": uuid.uuid4().hex, **now(), **large, **traces.carry(self.headers)}
+            headers = {"Nats-Msg-Id": id, **now(), **large, **traces.carry(self.headers)}
             await self.client.jetstream().publish(subject, data, headers=headers)
 
 
@@ -153,7 +154,7 @@ async def cancel(message) -> None:
 
 async def main() -> None:
     url = os.environ.get("NATS_URL", "nats://localhost:4222")
-    traces.start(SERVICE)
+    traces.start(SERVICE, url)
     client = await nats.connect(url, name=SERVICE, max_reconnect_attempts=-1)
     service = await add_service(
         client, name=SERVICE, version="1.0.0", description="Greets and counts: a worker to copy", queue_group=SERVICE

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::dialect::cad::parts::{broken, event, ignored, is_object, of, state, status, two};
+use crate::dialect::cad::parts::{broken, event, ignored, is_object, of, state, two};
+use crate::dialect::cad::questions;
 use crate::dialect::cad::{
     ANIMATION, CURRENT, EXACT, MODEL, PAGE, RELATIVE_TIME, RESPONSE, STATUS, UI, WORKER, current,
 };
-use crate::dialect::view::{Merge, Merged, View};
+use crate::dialect::view::{Merge, View};
 use crate::dialect::{Encoding, Frame, Notice, Offence, Opening, Routes, Session, Step};
 use crate::message::{Answer, Body, CallId, Close, Command, Now, Reply};
 
@@ -71,8 +72,13 @@ impl Client {
     }
 
     fn look(&mut self, want: Want, out: &mut Vec<Step>) {
+        let asked = match want {
+            Want::Status => Some(questions::STATUS),
+            Want::Config => Some(questions::CONFIG),
+            _ => None,
+        };
         self.wants.push_back(want);
-        out.push(Step::Look);
+        out.push(Step::Look(asked));
     }
 
     fn command(&mut self, payload: Bytes, out: &mut Vec<Step>) -> Result<(), Offence> {
@@ -207,15 +213,6 @@ impl Client {
     fn answer(text: String, out: &mut Vec<Step>) {
         out.push(Step::Send(Frame::Binary(text.into())));
     }
-
-    fn config(view: &View) -> String {
-        let settings = (view.settings)();
-        let text = String::from_utf8_lossy(&settings);
-        let inside = text.trim().trim_start_matches('{').trim_end_matches('}');
-        let comma = if inside.trim().is_empty() { "" } else { "," };
-        let splash = !view.states.contains_key(MODEL);
-        format!(r#"{{{inside}{comma}"_splash":{splash}}}"#)
-    }
 }
 
 /// Whether a page's own claim is still on its way: it is young and nobody claimed after it.
@@ -300,16 +297,8 @@ impl Session for Client {
             return;
         };
         match want {
-            Want::Status => {
-                let body = view.value(STATUS).map(|event| &event.body.bytes[..]);
-                let text = match body.map(|body| (Merged::read(body), std::str::from_utf8(body))) {
-                    Some((Some(held), _)) => held.merged.get(),
-                    Some((None, Ok(text))) => text,
-                    _ => "{}",
-                };
-                Self::answer(status(text), out);
-            }
-            Want::Config => Self::answer(Self::config(view), out),
+            Want::Status => Self::answer(questions::status(view), out),
+            Want::Config => Self::answer(questions::config(view), out),
             Want::Backend(shapes) => {
                 let text = if (view.running)(MEASURES) {
                     r#"{"ok":true}"#

@@ -68,9 +68,9 @@ impl Calls {
     /// Merges keys into a state.
     pub(super) async fn merge(&self, merge: Merge) -> Result<(), Fault> {
         let Some(among) = &self.among else { return Ok(()) };
-        // what is gathered goes with what others said, in nobody's trace
-        let alone = (!merge.gather).then_some(merge.topic);
-        let span = alone.and_then(|topic| self.statement(Class::State, topic, merge.said.len()));
+        // what is gathered goes with what others said, in the last one's trace
+        let size = merge.said.len().max(merge.keys.len());
+        let span = self.statement(Class::State, merge.topic, size);
         let header = span.as_ref().map(AppendSpan::traceparent);
         let stored = self.gateway.merge(&among.key, merge, &self.from, header).await;
         if let Some(span) = span {

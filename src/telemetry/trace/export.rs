@@ -21,6 +21,18 @@ pub(super) const FLUSH: Duration = Duration::from_secs(3);
 /// One pipeline a process, as there is one log.
 static PIPELINE: OnceLock<Pipeline> = OnceLock::new();
 
+/// The broker, which all spans of messages name.
+static BROKER: OnceLock<[KeyValue; 2]> = OnceLock::new();
+
+/// Names the broker in every span from now on.
+pub fn broker(host: String, port: u16) {
+    let named = [
+        KeyValue::new("server.address", host),
+        KeyValue::new("server.port", i64::from(port)),
+    ];
+    let _named_before = BROKER.set(named);
+}
+
 /// Why spans cannot leave the process.
 #[derive(Debug, Error)]
 pub enum TraceError {
@@ -94,6 +106,10 @@ impl Pipeline {
 
     pub(super) fn record(&self, span: Finished) {
         let mut attributes = span.attributes;
+        // a server span is the gateway's own door, not the broker's
+        if span.kind != SpanKind::Server {
+            attributes.extend(BROKER.get().into_iter().flatten().cloned());
+        }
         let status = match span.error {
             Some(error) => {
                 attributes.push(KeyValue::new("error.type", error));

@@ -1,12 +1,15 @@
 //! The spans of events and states, with the attributes of the messaging conventions. Built for sampled ones only.
 
+use std::sync::Arc;
+
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
+use ulid::Ulid;
 
-use crate::message::{Class, Nanos};
+use crate::message::{Class, Nanos, Origin};
 use crate::telemetry::trace::TraceContext;
 use crate::telemetry::trace::export::{Finished, Pipeline, pipeline};
-use crate::telemetry::trace::spans::{operation, size, unix};
+use crate::telemetry::trace::spans::{message_id, operation, size, unix};
 
 const EVENT: &str = "gw.v1.evt.{space}.{dialect}.{topic}";
 const STATE: &str = "gw.v1.state.{space}.{dialect}.{topic}";
@@ -14,6 +17,7 @@ const STATE: &str = "gw.v1.state.{space}.{dialect}.{topic}";
 /// A client's event or state from frame to stored.
 pub struct AppendSpan {
     context: TraceContext,
+    id: Ulid,
     class: Class,
     start: Nanos,
     dialect: &'static str,
@@ -33,12 +37,19 @@ impl AppendSpan {
     ) -> Self {
         Self {
             context: *context,
+            id: Ulid::new(),
             class,
             start: unix(),
             dialect,
             topic: topic.to_owned(),
             size,
         }
+    }
+
+    /// The id for the message.
+    #[must_use]
+    pub fn id(&self) -> Ulid {
+        self.id
     }
 
     /// The header for the message.
@@ -61,6 +72,7 @@ impl AppendSpan {
         };
         let mut attributes = common(template, self.dialect, &self.topic, self.size);
         attributes.extend(operation("publish", "send"));
+        attributes.push(message_id(self.id.to_string()));
         pipeline.record(Finished {
             context: self.context,
             kind: SpanKind::Producer,
@@ -78,22 +90,25 @@ impl AppendSpan {
 pub struct DeliverSpan {
     context: TraceContext,
     origin: TraceContext,
+    id: Option<Arc<str>>,
     start: Nanos,
 }
 
 impl DeliverSpan {
     /// The delivery begins now, if the event came sampled and spans are exported.
     #[must_use]
-    pub fn start(traceparent: Option<&str>) -> Option<Self> {
+    pub fn start(origin: Option<&Origin>) -> Option<Self> {
         pipeline()?;
-        Self::of(traceparent?)
+        let origin = origin?;
+        Self::of(&origin.traceparent, Some(origin.id.clone()))
     }
 
-    fn of(traceparent: &str) -> Option<Self> {
+    fn of(traceparent: &str, id: Option<Arc<str>>) -> Option<Self> {
         let (origin, sampled) = TraceContext::parse(traceparent)?;
         sampled.then(|| Self {
             context: origin.child(),
             origin,
+            id,
             start: unix(),
         })
     }
@@ -121,6 +136,7 @@ impl DeliverSpan {
         let mut attributes = common(template, dialect, topic, bytes);
         attributes.extend(operation("process", "process"));
         attributes.push(KeyValue::new("gw.clients", size(clients)));
+        attributes.extend(self.id.map(|id| message_id(id.to_string())));
         pipeline.record(Finished {
             context: self.context,
             kind: SpanKind::Consumer,
@@ -153,7 +169,7 @@ mod tests {
     fn a_delivery_is_linked_to_its_origin_and_of_its_trace() {
         let published = AppendSpan::start(&TraceContext::root(), "voice", Class::Event, "stt_final", 7);
         let header = published.traceparent();
-        let delivered = DeliverSpan::of(&header).unwrap();
+        let delivered = DeliverSpan::of(&header, Some("m1".into())).unwrap();
         let spans = recorded(|pipeline| {
             published.record(pipeline, None);
             delivered.record(pipeline, "voice", Class::Event, "stt_final", 7, 3);
@@ -173,12 +189,18 @@ mod tests {
             produced.span_context.span_id()
         );
         assert_eq!(attribute(consumed, "gw.clients").as_deref(), Some("3"));
-        assert!(DeliverSpan::of("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00").is_none());
+        assert_eq!(attribute(consumed, "messaging.message.id").as_deref(), Some("m1"));
+        assert!(attribute(produced, "messaging.message.id").is_some());
+        assert!(DeliverSpan::of("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00", None).is_none());
     }
 
     #[test]
     fn without_a_collector_nothing_is_kept() {
         assert!(pipeline().is_none());
-        assert!(DeliverSpan::start(Some(&TraceContext::root().traceparent())).is_none());
+        let origin = Origin {
+            traceparent: TraceContext::root().traceparent().into(),
+            id: "m1".into(),
+        };
+        assert!(DeliverSpan::start(Some(&origin)).is_none());
     }
 }

@@ -4,12 +4,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
+use ulid::Ulid;
 
 use crate::message::{Command, Nanos};
 use crate::telemetry::trace::TraceContext;
 use crate::telemetry::trace::export::{Finished, Pipeline, pipeline};
 
-const COMMAND: &str = "gw.v1.cmd.{space}.{service}.{action}";
+pub(super) const COMMAND: &str = "gw.v1.cmd.{space}.{service}.{action}";
 
 /// A client's command from frame to final answer: a server span, and below it the request on the bus, which is the
 /// parent of the worker's own span. A worker that continues the trace is the parent of the reply's way to the client.
@@ -21,6 +22,8 @@ pub struct CommandSpan {
     start: Nanos,
     /// Whether it went to the bus at all.
     sent: bool,
+    /// Its id there.
+    id: Option<Ulid>,
     attributes: Vec<KeyValue>,
 }
 
@@ -47,6 +50,7 @@ impl CommandSpan {
             reply: None,
             start: unix(),
             sent: true,
+            id: None,
             attributes,
         }
     }
@@ -56,6 +60,18 @@ impl CommandSpan {
     pub fn here(mut self) -> Self {
         self.sent = false;
         self
+    }
+
+    /// The request is out, with this message id.
+    pub fn sent(&mut self, id: Ulid) {
+        self.id = Some(id);
+    }
+
+    /// Where the span of what is made of its outcome belongs, as an event that tells others: below the reply, or the
+    /// frame.
+    #[must_use]
+    pub fn outcome(&self) -> TraceContext {
+        self.reply.map_or(self.frame, |(reply, _)| reply).child()
     }
 
     /// The final reply is here; `traceparent` is its own. A reply of another trace is not believed.
@@ -91,6 +107,7 @@ impl CommandSpan {
         if self.sent {
             let mut attributes = self.attributes.clone();
             attributes.extend(operation("request", "send"));
+            attributes.extend(self.id.map(|id| message_id(id.to_string())));
             pipeline.record(Finished {
                 context: self.request,
                 kind: SpanKind::Client,
@@ -136,6 +153,10 @@ pub(super) fn operation(name: &'static str, kind: &'static str) -> [KeyValue; 2]
         KeyValue::new("messaging.operation.name", name),
         KeyValue::new("messaging.operation.type", kind),
     ]
+}
+
+pub(super) fn message_id(id: String) -> KeyValue {
+    KeyValue::new("messaging.message.id", id)
 }
 
 pub(super) fn size(bytes: usize) -> i64 {

@@ -34,7 +34,7 @@ class Worker:
     def __init__(self, options, lane: Lane, description: str, gate=None):
         self.options, self.lane, self.description, self.gate = options, lane, description, gate
         self.state = "not connected"
-        self.traces = Traces(options.service)
+        self.traces = Traces(options.service, options.nats)
         self._jobs: dict[str, tuple[Job, object, float]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Event | None = None
