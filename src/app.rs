@@ -98,11 +98,12 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     };
     if config.events.history {
         match shelves(&bus, &nats, &config).await {
-            Ok(bodies) => {
-                bus.set_bodies(Arc::new(bodies.clone()), Arc::new(bodies.clone()));
-                tokio::spawn(async move { bodies.keep_swept().await });
+            Ok(bodies) => stock(&bus, bodies),
+            Err(error) => {
+                warn!(%error, "no object store: bodies above the broker's limit are refused until there is one");
+                metrics.object_store_refused.set(1);
+                tokio::spawn(stock_later(bus.clone(), nats.clone(), config.clone(), metrics.clone()));
             }
-            Err(error) => warn!(%error, "no object store: bodies above the broker's limit are refused"),
         }
     }
     let directory = Directory::start(bus.ingress().clone());
@@ -172,6 +173,24 @@ async fn shelves(bus: &Bus, nats: &config::Nats, config: &Config) -> Result<Bodi
     Bodies::open(client, &config.bodies, events.max_age, events.replicas)
         .await
         .map_err(|error| error.to_string())
+}
+
+/// Large bodies go through this store from now on.
+fn stock(bus: &Bus, bodies: Bodies) {
+    bus.set_bodies(Arc::new(bodies.clone()), Arc::new(bodies.clone()));
+    tokio::spawn(async move { bodies.keep_swept().await });
+}
+
+/// A disk that was full may have room later.
+async fn stock_later(bus: Bus, nats: config::Nats, config: Arc<Config>, metrics: Arc<Metrics>) {
+    loop {
+        tokio::time::sleep(LONGEST_PAUSE).await;
+        if let Ok(bodies) = shelves(&bus, &nats, &config).await {
+            info!("the object store is there: large bodies are taken");
+            metrics.object_store_refused.set(0);
+            return stock(&bus, bodies);
+        }
+    }
 }
 
 /// Returns when somebody asks the process to end.

@@ -104,6 +104,8 @@ pub struct Metrics {
     pub large_bodies: Directions,
     /// Bytes of large bodies by direction.
     pub large_body_bytes: Directions,
+    /// 1 while NATS has no room for the object store: bodies above its payload limit are refused.
+    pub object_store_refused: IntGauge,
     /// Subscriptions found full; messages were lost each time.
     pub overflows: IntCounter,
     /// Interim answers dropped behind a large body.
@@ -175,6 +177,10 @@ impl Metrics {
                 &make,
                 "large_body_bytes_total",
                 "Bytes of bodies above the broker's payload limit.",
+            ),
+            object_store_refused: make.gauge(
+                "object_store_refused",
+                "1 while there is no object store: bodies above the broker's payload limit are refused.",
             ),
             overflows: make.counter(
                 "bus_overflows_total",
