@@ -102,7 +102,12 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
             Err(error) => {
                 warn!(%error, "no object store: bodies above the broker's limit are refused until there is one");
                 metrics.object_store_refused.set(1);
-                tokio::spawn(stock_later(bus.clone(), nats.clone(), config.clone(), metrics.clone()));
+                tokio::spawn(stock_later(
+                    bus.clone(),
+                    nats.clone(),
+                    config.clone(),
+                    metrics.clone(),
+                ));
             }
         }
     }

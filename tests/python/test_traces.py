@@ -3,49 +3,19 @@
 import asyncio
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
 import urllib.request
 
-import nats
 import pytest
 import websockets
-from collector import Collector
 from figures import figures
 from documents import Worker, talk
 from stack import Broker, Gateway, Workers
 from talk import client
 from test_attach import NODE_MODULES, WORKERS, is_listed
-from viewer import Scripts, joined, model, page, picture
-
-COMMAND = "gw.v1.cmd.{space}.{service}.{action}"
-# short, so that no test waits for a batch
-SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}
-ROUTES = "greet=greeter,count=greeter,execute_command=command_processor"
-
-
-@pytest.fixture(scope="module")
-def collector():
-    running = Collector()
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="module")
-def exported(collector):
-    return {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, **SOON}
-
-
-@pytest.fixture(scope="module")
-def gateway(broker, exported, tmp_path_factory):
-    """Begins no trace itself: what is traced is what the clients ask for."""
-    routes = {f"GW_{dialect}_ROUTES": ROUTES for dialect in ("VOICE", "ASSISTANT", "SCRIPTING")}
-    settings = {"GW_TRACE_RATIO": "0", "OTEL_SERVICE_NAME": "gateway", **routes, **exported}
-    server = Gateway(broker, tmp_path_factory.mktemp("traced") / "gateway", **settings)
-    yield server
-    assert server.stop() == 0, server.log.read_text()
+from traced import COMMAND, ROUTES, Client, collector, exported, gateway, is_one_command  # noqa: F401 fixtures
 
 
 @pytest.fixture(scope="module")
@@ -84,41 +54,6 @@ def javascript(exported, tmp_path):
     yield from (server for _ in greeter(["node", str(tmp_path / "worker.mjs")], broker, exported))
     assert server.stop() == 0, server.log.read_text()
     broker.stop()
-
-
-class Client:
-    """Where a client's own span stands: the header it sends, and the trace that must come of it."""
-
-    def __init__(self):
-        self.trace, self.span = secrets.token_hex(16), secrets.token_hex(8)
-        self.header = f"00-{self.trace}-{self.span}-01"
-
-
-def is_one_command(spans, me: Client, dialect: str, service: str, worker: str, clock=True) -> dict:
-    """The four spans of a command, one below the other and one after the other."""
-    assert {span.trace for span in spans} == {me.trace}
-    named = {(span.service, span.kind, span.name): span for span in spans}
-    frame = named["gateway", "server", "receive command"]
-    request = named["gateway", "client", f"request {COMMAND}"]
-    work = named[worker, "consumer", f"process {COMMAND}"]
-    reply = named["gateway", "consumer", "process reply"]
-    parents = [frame.parent, request.parent, work.parent, reply.parent]
-    assert parents == [me.span, frame.id, request.id, work.id]
-    # this machine's clock in all of them, but for a worker that keeps a clock of its own
-    began = [frame.start, request.start, *([work.start] if clock else []), reply.start]
-    assert began == sorted(began)
-    assert request.end <= reply.start and reply.end <= frame.end
-    for span in (frame, request, work, reply):
-        assert span.said["messaging.system"] == "nats"
-        assert span.said["messaging.destination.template"] == COMMAND
-        assert span.said["messaging.consumer.group.name"] == service
-    assert frame.said["gw.dialect"] == dialect
-    assert request.said["messaging.message.id"] == work.said["messaging.message.id"] != ""
-    for span in (request, work, reply):
-        assert span.said["server.address"] in ("127.0.0.1", "localhost") and span.said["server.port"] > 0
-    assert request.said["messaging.operation.type"] == "send"
-    assert work.said["messaging.operation.name"] == "process"
-    return {"frame": frame, "request": request, "work": work, "reply": reply}
 
 
 async def test_voice(gateway, python, collector, space):
@@ -281,145 +216,6 @@ async def test_a_client_without_spans_of_its_own_begins_the_trace(gateway, pytho
         assert (await one.frame())["type"] == "command_result"
     me.span = ""
     is_one_command(await collector.whole(me.trace, 4), me, "voice", "greeter", "greeter")
-
-
-async def test_cad(gateway, collector, space):
-    """What a script shows is a statement: its frame is the producer, every gateway with pages a consumer."""
-    me = Client()
-    scripts = Scripts(gateway.cad, space)
-    async with page(gateway.cad, space) as viewer:
-        await joined(scripts, viewer)
-        async with traced(scripts, me) as script:
-            await script.send(b"D:" + model("box"))
-            assert await viewer.text() == model("box").decode()
-            published, delivered = await collector.whole(me.trace, 2)
-    assert (published.kind, published.parent) == ("producer", me.span)
-    assert published.name == "publish gw.v1.state.{space}.{dialect}.{topic}"
-    assert (delivered.kind, delivered.parent) == ("consumer", published.id)
-    assert delivered.links == ((me.trace, published.id),)
-    assert published.said["gw.topic"] == delivered.said["gw.topic"] == "model"
-    assert published.said["messaging.message.id"] == delivered.said["messaging.message.id"] != ""
-
-
-def traced(scripts: Scripts, me: Client):
-    """A script's connection that belongs to a trace."""
-    return websockets.connect(scripts.url, additional_headers={"traceparent": me.header}, ping_interval=None)
-
-
-async def test_cad_questions_are_answered_here(gateway, broker, collector, space):
-    scripts = Scripts(gateway.cad, space)
-    before = await figures(gateway)
-    for question in ("status", "config"):
-        me = Client()
-        async with traced(scripts, me) as script:
-            await script.send(f'C:"{question}"')
-            answer = json.loads(await script.recv())
-        (frame,) = await collector.whole(me.trace, 1)
-        assert (frame.service, frame.kind, frame.name, frame.parent) == ("gateway", "server", "receive command", me.span)
-        assert (frame.said["gw.service"], frame.said["gw.action"]) == ("gateway", f"cad_{question}")
-        # the same is asked by anybody on the bus, as a service of the gateway that continues the trace
-        me = Client()
-        connection = await nats.connect(broker.url)
-        subject = f"gw.v1.cmd.{space}.gateway.cad_{question}"
-        said = []
-        # any gateway of this broker may answer, and others record nothing
-        while not collector.trace(me.trace):
-            asked = await connection.request(subject, b"", timeout=30, headers={"traceparent": me.header})
-            assert json.loads(asked.data) == answer
-            said.append(asked.headers["traceparent"])
-            await asyncio.sleep(0.2)
-        await connection.close()
-        work = collector.trace(me.trace)[0]
-        assert (work.service, work.kind, work.name, work.parent) == ("gateway", "consumer", f"process {COMMAND}", me.span)
-        assert f"00-{work.trace}-{work.id}-01" in said
-    now = await figures(gateway)
-    name = "gw_command_duration_seconds_count"
-    local = {"dialect": "cad", "outcome": "local"}
-    assert now.sum(name, **local) == before.sum(name, **local) + 2
-
-
-async def test_a_cad_script_asks_a_page_for_a_picture(gateway, collector, space, tmp_path):
-    """A command to the service `viewer`, which is a gateway with a page: its work is below the script's request."""
-    me = Client()
-    scripts = Scripts(gateway.cad, space)
-    async with page(gateway.cad, space) as viewer:
-        await joined(scripts, viewer)
-        async with traced(scripts, me) as script:
-            asked = {"type": "screenshot", "filename": str(tmp_path / "box.png")}
-            await script.send("C:" + json.dumps(asked))
-            await picture(viewer)
-            spans = await collector.whole(me.trace, 3)
-    named = {span.kind: span for span in spans}
-    frame, request, work = named["server"], named["client"], named["consumer"]
-    assert [frame.parent, request.parent, work.parent] == [me.span, frame.id, request.id]
-    assert frame.start <= request.start <= work.start
-    assert {span.said["gw.service"] for span in spans} == {"viewer"} and not any(span.failed for span in spans)
-    assert request.said["messaging.message.id"] == work.said["messaging.message.id"] != ""
-
-
-MEASURES = """
-TOOL, SELECTED = "activeTool", "selectedShapeIDs"
-
-
-class Measure:
-    # what upstream's package would measure
-
-    def load(self, params):
-        return None
-
-    def report(self, params):
-        keys = params["keys"]
-        if SELECTED not in keys:
-            return None
-        return {"type": "backend_response", "subtype": "tool_response", "result": keys[SELECTED]}
-
-    ask = report
-"""
-
-
-@pytest.fixture
-def measuring(broker, exported, space, tmp_path):
-    """The measurement worker as it is shipped, but for what it asks of the upstream package."""
-    shutil.copy(WORKERS / "cad" / "worker.py", tmp_path)
-    (tmp_path / "measure.py").write_text(MEASURES)
-    environment = {**os.environ, "GW_WORKER_BASE": str(WORKERS / "blender"), "OTEL_SERVICE_NAME": "cad", **exported}
-    command = [sys.executable, str(tmp_path / "worker.py"), "--nats", broker.url, "--space", space]
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, stderr=log, env=environment)
-    yield process
-    process.terminate()
-    assert process.wait(30) == 0, (tmp_path / "log").read_text()
-
-
-def longest(spans) -> list:
-    """The longest way from a span down to one that came of it."""
-    known, ways = {span.id: span for span in spans}, [[]]
-    for span in spans:
-        way = [span]
-        while way[0].parent in known:
-            way.insert(0, known[way[0].parent])
-        ways.append(way)
-    return max(ways, key=len)
-
-
-async def test_a_cad_selection_is_measured_by_the_python_worker(gateway, measuring, collector, space):
-    """From a page's report over the worker to the page: one trace, every step below the one before."""
-    me = Client()
-    scripts = Scripts(gateway.cad, space)
-    while not (await scripts.exact({"model": {}}))["ok"]:
-        await asyncio.sleep(0.1)
-    async with page(gateway.cad, space, additional_headers={"traceparent": me.header}) as viewer:
-        await viewer.report("status", {"activeTool": "DistanceMeasurement", "selectedShapeIDs": ["/box", False]})
-        assert (await viewer.json())["result"] == ["/box", False]
-        # said by the page, worked on, stated by the worker, delivered
-        while len(way := longest(collector.trace(me.trace))) < 4:
-            await asyncio.sleep(0.05)
-    said, work, stated, delivered = way
-    assert [span.service for span in (said, work, stated, delivered)] == ["gateway", "cad", "cad", "gateway"]
-    assert [span.kind for span in (said, work, stated, delivered)] == ["producer", "consumer", "producer", "consumer"]
-    assert (said.parent, said.said["gw.topic"], work.said["gw.topic"]) == (me.span, "status", "status")
-    assert delivered.parent == stated.id and delivered.links == ((me.trace, stated.id),)
-    assert stated.said["messaging.message.id"] == delivered.said["messaging.message.id"] != ""
 
 
 async def test_the_javascript_worker(javascript, collector, space):
