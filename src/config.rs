@@ -160,6 +160,8 @@ pub struct Commands {
     pub per_connection: usize,
     /// Commands under way for one service of one space; beyond, `busy`. Default 4096.
     pub per_service: usize,
+    /// What starts a service, by its name, for those who find nobody serving it.
+    pub start: BTreeMap<String, String>,
 }
 
 /// Bodies above the broker's payload limit.

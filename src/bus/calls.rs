@@ -315,9 +315,13 @@ impl Core {
                 format!("`{service}` runs but does not know this action; check its name"),
             );
         }
+        let start = match self.settings.commands.start.get(service) {
+            Some(start) => format!("start one (`{start}`)"),
+            None => "start one".to_owned(),
+        };
         Fault::new(
             Code::NoWorker,
-            format!("no worker serves `{service}` right now; start one and send the command again"),
+            format!("no worker serves `{service}` right now; {start} and send the command again"),
         )
     }
 

@@ -23,6 +23,9 @@ pub(super) fn all() -> Vec<Setting> {
     rows
 }
 
+/// How the workers that come with the gateway are started beside it.
+const START: &str = r#"{ voice = "causeway worker voice", command_processor = "causeway worker command_processor", language = "causeway worker language", vision = "causeway worker vision", blender = "deploy/workers/blender/run", cad = "deploy/workers/cad/run" }"#;
+
 fn gateway() -> Vec<Setting> {
     vec![
         row(
@@ -267,6 +270,13 @@ fn clients() -> Vec<Setting> {
             "4096",
             "Commands under way for one service of one space; beyond, clients are told `busy`.",
             |c| &mut c.commands.per_service,
+        ),
+        row(
+            "commands.start",
+            kind::WORDS,
+            START,
+            "What to type to start a service, told to clients while nobody serves it (`no_worker`).",
+            |c| &mut c.commands.start,
         ),
         row(
             "bodies.max_bytes",

@@ -44,7 +44,7 @@ async def test_without_a_worker_the_answer_says_so(gateway, space):
         assert answer["type"] == "error"
         assert answer["data"]["code"] == "no_worker"
         assert answer["data"]["command"] == "get_system_info"
-        assert answer["data"]["message"]
+        assert "start one (`causeway worker voice`)" in answer["data"]["message"]
 
 
 async def test_a_service_that_runs_but_does_not_know_the_action(broker, own_gateway, space):

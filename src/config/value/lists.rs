@@ -125,6 +125,15 @@ pub(super) fn durations(value: &Value) -> Parsed<BTreeMap<String, Duration>> {
     entries(value, |_, value| duration(value)).map(|rows| rows.into_iter().collect())
 }
 
+/// What to type, by name.
+pub(super) fn words(value: &Value) -> Parsed<BTreeMap<String, String>> {
+    let read = |_: &str, value: &Value| match string(value) {
+        Some(text) if !text.contains(char::is_control) => Ok(text),
+        _ => wrong("one line of text", value),
+    };
+    entries(value, read).map(|rows| rows.into_iter().collect())
+}
+
 /// Settings of the CAD viewer, each of the kind the viewer takes.
 pub(super) fn viewer(value: &Value) -> Parsed<BTreeMap<String, serde_json::Value>> {
     let read = |name: &str, value: &Value| {
