@@ -314,10 +314,14 @@ async fn a_full_bucket_refuses_state_and_lets_old_events_go() {
         timeout: PATIENT,
     };
     let age = Duration::from_secs(3600);
-    let bodies = Bodies::open(client, &settings, age, 1)
+    let bodies = Bodies::open(client.clone(), &settings, age, 1)
         .await
         .expect("buckets")
         .with_cache(0);
+    let mut bucket = jetstream::new(client)
+        .get_stream("OBJ_GW_STATE_BODIES")
+        .await
+        .expect("stream");
     let body = |seed| Body::json(noise(2 << 20, seed));
     let old = bodies.put(Class::Event, &body(1)).await.expect("put");
     let new = bodies
@@ -329,9 +333,19 @@ async fn a_full_bucket_refuses_state_and_lets_old_events_go() {
     assert!(bodies.fetch(&new.to_string()).await.expect("fetch").bytes == body(2).bytes);
 
     let first = bodies.put(Class::State, &body(3)).await.expect("put");
+    let held = bucket.info().await.expect("bucket").state.messages;
     let fault = bodies.put(Class::State, &body(4)).await.expect_err("full");
     assert_eq!(fault.code, Code::TooLarge, "{fault}");
     assert!(bodies.fetch(&first.to_string()).await.expect("kept").bytes == body(3).bytes);
+    // what had been stored of the refused one is taken back, its description too
+    let back = async {
+        while bucket.info().await.expect("bucket").state.messages != held {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENT, back)
+        .await
+        .expect("nothing is left of it");
     broker.stop().await;
 }
 

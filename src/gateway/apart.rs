@@ -4,7 +4,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
 /// Below this it is over before anybody could notice.
-const LARGE: usize = 1 << 20;
+const LARGE: usize = 2 << 20;
 
 /// Does work on so many bytes. For many of them the thread first hands over everybody else it serves.
 pub(super) fn apart<T>(bytes: usize, work: impl FnOnce() -> T) -> T {

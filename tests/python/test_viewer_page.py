@@ -1,13 +1,16 @@
 """The viewer's page over HTTP: what it is filled in with, how its files are sent, what it says when it is not there."""
 
+import asyncio
 import gzip
 import http.client
+import json
 import os
 import pathlib
 import re
 
 import pytest
 import raw
+from viewer import Scripts, joined, page, until
 
 VIEWER = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "causeway" / "viewer"
 KINDS = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8", "png": "image/png"}
@@ -174,3 +177,26 @@ async def test_browsers_ask_in_many_ways(own_gateway, tmp_path):
     assert fetch(gateway.cad, "/static/js/a.js", If_None_Match='"other"')[0] == 200
     tag = fetch(gateway.cad, "/static/js/a.js")[1]["etag"]
     assert fetch(gateway.cad, "/static/js/a.js", If_None_Match=f'"other", {tag}')[0] == 304
+
+
+async def test_the_landing_page_lists_pages_and_scripts_of_each_space(gateway, space):
+    async def rooms():
+        _, _, body = await asyncio.to_thread(fetch, gateway.port, "/status.json")
+        return {room["space"]: room for room in json.loads(body)["rooms"] if room["dialect"] == "cad"}
+
+    async def listed(where: str, **wanted):
+        await until(rooms, lambda found: wanted.items() <= found.get(where, {}).items())
+
+    scripts, others = Scripts(gateway.cad, space), f"{space}-other"
+    async with page(gateway.cad, space) as one, page(gateway.cad, space, "L:Python listener"):
+        async with page(gateway.cad, space) as two, page(gateway.cad, others):
+            await joined(scripts, one, two)
+            await scripts.status()
+            # the worker is no page; a script is there for a moment only
+            await listed(space, pages=2, sessions=3, visits=2)
+            await listed(others, pages=1, sessions=1, visits=0)
+        await listed(space, pages=1, sessions=2, visits=2)
+        assert (await rooms())[space]["visited"] < 60
+    # also where nobody looks
+    await scripts.config()
+    await listed(space, pages=0, visits=3)

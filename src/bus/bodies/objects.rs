@@ -14,6 +14,7 @@ use futures_util::stream::FuturesOrdered;
 use futures_util::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
+use tokio::task::{JoinHandle, spawn_blocking, yield_now};
 use ulid::Ulid;
 
 use super::reference::{Bucket, Reference};
@@ -106,33 +107,35 @@ impl Objects {
     pub(super) async fn put(&self, bucket: Bucket, body: Bytes) -> Result<Reference, Trouble> {
         let name = Ulid::new().to_string();
         let place = self.place(bucket);
-        let unfinished = Unfinished::new(place.stream.clone(), chunks(bucket, &name));
+        let subjects = [chunks(bucket, &name), description_of(bucket, &name)];
+        let unfinished = Unfinished::new(place.stream.clone(), subjects);
         let most = self.client().max_payload();
         let chunk = if most == 0 { CHUNK } else { CHUNK.min(most) };
         let count = body.len().div_ceil(chunk);
 
-        // half a second for the largest body: not on a thread that serves connections, and while it travels
-        let hashed = body.clone();
-        let hashing = tokio::task::spawn_blocking(move || Sha256::digest(&hashed).into());
-
         // sent one after the other, since their order is the body; confirmed a few behind
         let mut waiting = FuturesOrdered::new();
+        let mut hashing = None;
         for index in 0..count {
             let end = body.len().min((index + 1) * chunk);
             let slice = body.slice(index * chunk..end);
             let sent = self.context.publish(chunks(bucket, &name), slice).await;
             waiting.push_back(sent.map_err(Trouble::bus)?.into_future());
-            if waiting.len() >= AHEAD
-                && let Some(stored) = waiting.next().await
-            {
-                stored.map_err(Trouble::bus)?;
+            if waiting.len() >= AHEAD {
+                if hashing.is_none() {
+                    hashing = Some(hash(&body).await);
+                }
+                if let Some(stored) = waiting.next().await {
+                    stored.map_err(Trouble::bus)?;
+                }
             }
         }
-        while let Some(stored) = waiting.next().await {
-            stored.map_err(Trouble::bus)?;
-        }
+        let hashing = match hashing {
+            Some(hashing) => hashing,
+            None => hash(&body).await,
+        };
 
-        let sha256: [u8; 32] = hashing.await.map_err(Trouble::bus)?;
+        let sha256 = hashing.await.map_err(Trouble::bus)?;
         let description = serde_json::json!({
             "name": name,
             "bucket": bucket.name(),
@@ -146,9 +149,13 @@ impl Objects {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Rollup", "sub");
         let payload = Bytes::from(description.to_string());
+        // right behind the last chunks: nobody knows the name before all of it is confirmed
         let subject = description_of(bucket, &name);
-        let sent = self.context.publish_with_headers(subject, headers, payload);
-        sent.await.map_err(Trouble::bus)?.await.map_err(Trouble::bus)?;
+        let sent = self.context.publish_with_headers(subject, headers, payload).await;
+        waiting.push_back(sent.map_err(Trouble::bus)?.into_future());
+        while let Some(stored) = waiting.next().await {
+            stored.map_err(Trouble::bus)?;
+        }
         unfinished.finished();
         Ok(Reference {
             bucket,
@@ -269,12 +276,12 @@ impl Place {
     }
 }
 
-/// Takes back the chunks of a put that did not come to its end.
-struct Unfinished(Option<(Stream, String)>);
+/// Takes back what was stored by a put that did not come to its end.
+struct Unfinished(Option<(Stream, [String; 2])>);
 
 impl Unfinished {
-    fn new(stream: Stream, subject: String) -> Self {
-        Self(Some((stream, subject)))
+    fn new(stream: Stream, subjects: [String; 2]) -> Self {
+        Self(Some((stream, subjects)))
     }
 
     fn finished(mut self) {
@@ -284,16 +291,26 @@ impl Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        let (Some((stream, subject)), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current())
+        let (Some((stream, subjects)), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current())
         else {
             return;
         };
         // best effort; what stays ages out or is swept
         runtime.spawn(async move {
-            let purging = stream.purge().filter(subject).into_future();
-            let _ = tokio::time::timeout(Duration::from_secs(10), purging).await;
+            for subject in subjects {
+                let purging = stream.purge().filter(subject).into_future();
+                let _ = tokio::time::timeout(Duration::from_secs(10), purging).await;
+            }
         });
     }
+}
+
+/// Hashes what is on its way: half a second for the largest body, so on no thread that serves connections, and not
+/// before the first chunks were written, whose processor it would take.
+async fn hash(body: &Bytes) -> JoinHandle<[u8; 32]> {
+    let body = body.clone();
+    yield_now().await;
+    spawn_blocking(move || Sha256::digest(&body).into())
 }
 
 /// Subject of an object's chunks.
