@@ -107,6 +107,24 @@ fn every_panel_says_what_it_is_and_in_which_unit() {
     }
 }
 
+/// Series are there from the start at 0, but a quantile or a mean of nothing is no number.
+#[test]
+fn what_is_computed_is_zero_while_nothing_happens() {
+    for (file, board) in boards() {
+        for panel in panels(&board).filter(|panel| panel["type"] != "heatmap") {
+            for target in panel["targets"].as_array().unwrap() {
+                let query = target["expr"].as_str().unwrap();
+                let computed = query.contains("histogram_quantile") || query.contains(" / (sum");
+                assert!(
+                    !computed || query.contains(" or "),
+                    "{file}: {}: {query}",
+                    panel["title"]
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn rules_ask_for_metrics_there_are_and_every_alert_has_a_runbook() {
     let rules = fs::read_to_string(root("deploy/prometheus/rules/causeway.yml")).unwrap();

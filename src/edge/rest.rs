@@ -16,7 +16,7 @@ use crate::edge::door::parameter;
 use crate::edge::http::{json, refuse};
 use crate::edge::ports::Purpose;
 use crate::edge::{cors, upgrade};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, local};
 use crate::message::{self, Answer, CallId, Class, Code, Command, Fault, Reply, Space};
 use crate::telemetry::clock;
 use crate::telemetry::metrics::{DialectMetrics, Outcome};
@@ -55,7 +55,7 @@ pub async fn answer(gateway: &Arc<Gateway>, request: &upgrade::Request, body: Bo
     let get = matches!(request.method, Method::GET | Method::HEAD);
     let answered = match (request.path.as_str(), get) {
         ("/health", true) => Ok(json(StatusCode::OK, &json!({"status": "healthy"}))),
-        ("/api/status", true) => status(gateway, &request.query).await,
+        ("/api/status", true) => status(gateway, &request.query, &request.headers).await,
         ("/api/execute_command", false) if request.method == Method::POST => {
             execute(gateway, &request.query, &request.headers, body).await
         }
@@ -93,8 +93,31 @@ fn space(gateway: &Gateway, query: &str) -> Result<Space, Fault> {
     Space::parse(parameter(query, "space").as_deref().unwrap_or(default))
 }
 
+/// A question that is answered here, counted and traced like those of other clients.
+async fn status(gateway: &Gateway, query: &str, headers: &HeaderMap) -> Result<Response<Bytes>, Fault> {
+    let since = clock::now();
+    let asked = Command {
+        id: CallId(0),
+        service: local::SERVICE.into(),
+        action: "status".to_owned(),
+        body: message::Body::default(),
+        correlation: None,
+        traceparent: None,
+    };
+    let context = gateway.gate.sample(trace::of(headers).as_deref());
+    let span = context.map(|context| CommandSpan::start(&context, DIALECT, &asked).here());
+    let answered = last_status(gateway, query).await;
+    let failed = answered.as_ref().err().map(|fault| fault.code);
+    let outcome = failed.map_or(Outcome::Local, Outcome::Failed);
+    gateway.metrics.dialect(DIALECT).command_ended(since, outcome);
+    if let Some(span) = span {
+        span.end(failed.map(|code| code.name()));
+    }
+    answered
+}
+
 /// What the space heard last about its commands.
-async fn status(gateway: &Gateway, query: &str) -> Result<Response<Bytes>, Fault> {
+async fn last_status(gateway: &Gateway, query: &str) -> Result<Response<Bytes>, Fault> {
     let space = space(gateway, query)?;
     let look = async {
         let last = gateway.bus.last_of(Class::Event, &space, DIALECT).await?;

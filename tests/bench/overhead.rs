@@ -3,6 +3,9 @@
 //! The gateway counts by handles resolved at start; this program calls the same functions in the same order as a
 //! command's way does, and the same loop without them, block by block. What is between the two is the price; the
 //! gateway's own CPU for a command, measured on its process, is what it is a share of.
+//!
+//! Not two whole gateways, one with metrics and one without: from one run to the next the CPU of a command differs by
+//! more than all of this costs, and a switch that only this program turned would itself be on every message's way.
 
 use std::hint::black_box;
 use std::time::Instant;

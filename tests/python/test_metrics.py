@@ -166,3 +166,20 @@ async def test_ten_thousand_hostile_names_add_no_label_value(gateway, broker, sp
     assert {name for name, _ in grown} <= {"gw_offences_total"}
     assert all(code.replace("_", "").isalpha() for _, code in grown), grown
     assert not [key for key in now.series if "evil" in str(key)]
+
+
+async def test_a_gateway_without_room_for_large_bodies_says_so(gateway, own_gateway, tmp_path, space):
+    assert (await figures(gateway)).sum("gw_object_store_refused") == 0
+    broker = Broker(tmp_path / "bus")
+    try:
+        without = own_gateway(on=broker, GW_BODIES_MAX_BYTES="900000GiB", GW_VOICE_MAX_MESSAGE="4MiB", GW_VOICE_ROUTES="work=voice")
+        assert (await figures(without)).sum("gw_object_store_refused") == 1
+
+        async def answer(_command, reply):
+            await reply({"ok": True})
+
+        async with bus(broker) as worker, worker.worker(space, answer), client(without.events(space)) as one:
+            assert (await one.ask("work", {"x": "y" * 2_000_000}))["data"]["code"] == "too_large"
+            assert (await one.ask("work"))["type"] == "command_result"
+    finally:
+        broker.stop()

@@ -159,10 +159,18 @@ async def test_assistant_over_rest(gateway, workers, collector, space):
     reply = is_one_command(command, me, "assistant", "command_processor", "rust")["reply"]
     told = next(span for span in spans if span.said.get("gw.topic") == "command_response")
     assert (told.service, told.kind, told.parent) == ("gateway", "producer", reply.id)
-    done = {"dialect": "assistant", "outcome": "done"}
+    # and one that asks for the status is answered by the gateway
+    me = Client()
+    url = f"http://127.0.0.1:{gateway.port}/api/status?space={space}"
+    request = urllib.request.Request(url, headers={"traceparent": me.header})
+    assert (await asyncio.to_thread(urllib.request.urlopen, request, None, 10)).status == 200
+    (frame,) = await collector.whole(me.trace, 1)
+    assert (frame.kind, frame.parent, frame.said["gw.service"]) == ("server", me.span, "gateway")
     now = await figures(gateway)
     name = "gw_command_duration_seconds_count"
-    assert now.sum(name, **done) == before.sum(name, **done) + 1
+    for outcome in ("done", "local"):
+        labels = {"dialect": "assistant", "outcome": outcome}
+        assert now.sum(name, **labels) == before.sum(name, **labels) + 1
 
 
 async def test_scripting(gateway, python, collector):
