@@ -157,6 +157,7 @@ impl Plan {
                 limits: std::iter::once(("blender".to_owned(), Duration::from_secs(3600))).collect(),
                 per_connection: 256,
                 per_service: 4096,
+                start: std::collections::BTreeMap::new(),
             },
         }
     }
