@@ -15,6 +15,9 @@ use super::inbox::{Token, down, too_large};
 use super::{Bus, Replies};
 use crate::message::{Answer, Body, Class, Code, Command, Fault, Nanos, Reply, Space};
 
+/// By then the directory has seen who came back after an outage.
+const SETTLED: Duration = Duration::from_secs(3);
+
 mod table;
 
 pub(super) use table::Calls;
@@ -309,7 +312,9 @@ impl Core {
 
     pub(super) fn nobody(&self, service: &str, space: &Space) -> Fault {
         let running = self.running.read().as_ref().map(Arc::clone);
-        if running.is_some_and(|running| running(service, space)) {
+        // what was seen before the link was away says nothing: workers come back a moment after us
+        let settled = self.back.read().is_none_or(|at| at.elapsed() > SETTLED);
+        if settled && running.is_some_and(|running| running(service, space)) {
             return Fault::new(
                 Code::UnknownAction,
                 format!("`{service}` runs but does not know this action; check its name"),

@@ -54,6 +54,8 @@ pub(super) struct Core {
     pub(super) settings: Settings,
     pub(super) gateway: String,
     pub(super) link: watch::Sender<Link>,
+    /// When the link came back last.
+    pub(super) back: RwLock<Option<Instant>>,
     pub(super) calls: Calls,
     pub(super) counters: Arc<Counters>,
     pub(super) bodies: RwLock<Option<Shelves>>,
@@ -118,6 +120,7 @@ impl Bus {
             },
             gateway: gateway.to_owned(),
             link: watch::Sender::new(Link::Up { generation: 1 }),
+            back: RwLock::default(),
             calls: Calls::default(),
             counters,
             bodies: RwLock::default(),

@@ -153,6 +153,7 @@ impl Core {
 
     fn go_up(&self, generation: u64) {
         self.calls.open();
+        *self.back.write() = Some(Instant::now());
         self.link.send_replace(Link::Up { generation });
     }
 }
