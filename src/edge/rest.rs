@@ -297,7 +297,7 @@ async fn broadcast(gateway: Arc<Gateway>, mut asked: Asked, mut answers: mpsc::R
             body,
             time: clock::unix(),
             from: Some(asked.from.clone()),
-            id: span.as_ref().map(AppendSpan::id),
+            id: span.as_ref().and_then(AppendSpan::id),
             expected: None,
             traceparent: span.as_ref().map(AppendSpan::traceparent),
         };

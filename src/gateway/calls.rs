@@ -291,7 +291,7 @@ impl Calls {
             body: append.body,
             time,
             from: Some(self.from.to_string()),
-            id: span.as_ref().map(AppendSpan::id),
+            id: span.as_ref().and_then(AppendSpan::id),
             expected: None,
             traceparent: span.as_ref().map(AppendSpan::traceparent),
         };

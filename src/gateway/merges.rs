@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tracing::debug;
+use ulid::Ulid;
 
 use crate::bus::{Fact, Since, Unstored};
 use crate::dialect::view::{Merge, gathered, merged};
@@ -28,7 +29,15 @@ pub struct Merges {
 /// Keys that wait, and the trace of the last message among them that has one.
 struct Gathered {
     merge: Merge,
-    traceparent: Option<String>,
+    trace: Option<Traced>,
+}
+
+/// What a merge's message carries where it is traced.
+pub struct Traced {
+    /// The span that said it.
+    pub traceparent: String,
+    /// The message's id; one is made where it is of many.
+    pub id: Option<Ulid>,
 }
 
 impl Gateway {
@@ -41,10 +50,10 @@ impl Gateway {
         key: &Key,
         merge: Merge,
         from: &str,
-        traceparent: Option<String>,
+        trace: Option<Traced>,
     ) -> Result<(), Fault> {
         if !merge.gather {
-            return self.store_merge(key, &merge, from, traceparent).await;
+            return self.store_merge(key, &merge, from, trace).await;
         }
         let slot = (key.clone(), merge.topic);
         {
@@ -56,13 +65,13 @@ impl Gateway {
                             keys: gathered(&earlier.merge.keys, &merge.keys).unwrap_or(earlier.merge.keys),
                             ..merge
                         },
-                        traceparent: traceparent.or(earlier.traceparent),
+                        trace: trace.or(earlier.trace),
                     },
-                    None => Gathered { merge, traceparent },
+                    None => Gathered { merge, trace },
                 });
                 return Ok(());
             }
-            gathering.insert(slot.clone(), Some(Gathered { merge, traceparent }));
+            gathering.insert(slot.clone(), Some(Gathered { merge, trace }));
         }
         let (gateway, from) = (self.clone(), from.to_owned());
         self.tasks.spawn(async move { gateway.gather(slot, &from).await });
@@ -71,7 +80,7 @@ impl Gateway {
 
     async fn gather(self: Arc<Self>, slot: (Key, &'static str), from: &str) {
         loop {
-            let Gathered { merge, traceparent } = {
+            let Gathered { merge, trace } = {
                 let mut gathering = self.merges.gathering.lock();
                 match gathering.get_mut(&slot).and_then(Option::take) {
                     Some(gathered) => gathered,
@@ -81,7 +90,7 @@ impl Gateway {
                     }
                 }
             };
-            if let Err(fault) = self.store_merge(&slot.0, &merge, from, traceparent).await {
+            if let Err(fault) = self.store_merge(&slot.0, &merge, from, trace).await {
                 debug!(room = %slot.0, topic = slot.1, %fault, "a report was not stored");
             }
             tokio::time::sleep(GAP).await;
@@ -93,7 +102,7 @@ impl Gateway {
         key: &Key,
         merge: &Merge,
         from: &str,
-        traceparent: Option<String>,
+        trace: Option<Traced>,
     ) -> Result<(), Fault> {
         let history = self.config.events.history;
         let snapshot = self.look(key).await;
@@ -102,6 +111,8 @@ impl Gateway {
         let mut before = value(merge.topic).map(|event| event.body.bytes.clone());
         let mut void = merge.voided_by.and_then(value).map_or(0, |event| event.seq);
         let mut seen = snapshot.head;
+        // another try is another message
+        let mut id = trace.as_ref().and_then(|trace| trace.id);
         for _ in 0..=TRIES {
             let held = before.as_deref().filter(|_| seq >= void);
             let Some(body) = merged(held, &merge.keys, &merge.said) else {
@@ -118,9 +129,9 @@ impl Gateway {
                 body: Body::json(body),
                 time: clock::unix(),
                 from: Some(from.to_owned()),
-                id: None,
+                id: id.take(),
                 expected: history.then_some(seq),
-                traceparent: traceparent.clone(),
+                traceparent: trace.as_ref().map(|trace| trace.traceparent.clone()),
             };
             match self.bus.append_promptly(fact).await {
                 Ok(stored) => {

@@ -34,6 +34,19 @@ async def test_cad(gateway, collector, space):
     assert published.said["messaging.message.id"] == delivered.said["messaging.message.id"] != ""
 
 
+async def test_cad_settings_that_are_merged(gateway, collector, space):
+    me = Client()
+    scripts = Scripts(gateway.cad, space)
+    async with page(gateway.cad, space) as viewer:
+        await joined(scripts, viewer)
+        async with traced(scripts, me) as script:
+            await script.send('S:{"type":"ui","config":{"axes":true}}')
+            assert (await viewer.json())["config"] == {"axes": True}
+            published, delivered = await collector.whole(me.trace, 2)
+    assert (published.parent, delivered.parent) == (me.span, published.id)
+    assert published.said["messaging.message.id"] == delivered.said["messaging.message.id"] != ""
+
+
 def traced(scripts: Scripts, me: Client):
     """A script's connection that belongs to a trace."""
     return websockets.connect(scripts.url, additional_headers={"traceparent": me.header}, ping_interval=None)

@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::dialect::Step;
 use crate::dialect::view::Merge;
 use crate::gateway::calls::{Calls, Tally};
+use crate::gateway::merges::Traced;
 use crate::message::{CallId, Class, Command, Fault};
 use crate::telemetry::clock;
 use crate::telemetry::metrics::Outcome;
@@ -70,9 +71,15 @@ impl Calls {
         let Some(among) = &self.among else { return Ok(()) };
         // what is gathered goes with what others said, in the last one's trace
         let size = merge.said.len().max(merge.keys.len());
-        let span = self.statement(Class::State, merge.topic, size);
-        let header = span.as_ref().map(AppendSpan::traceparent);
-        let stored = self.gateway.merge(&among.key, merge, &self.from, header).await;
+        let mut span = self.statement(Class::State, merge.topic, size);
+        if merge.gather {
+            span = span.map(AppendSpan::gathered);
+        }
+        let trace = span.as_ref().map(|span| Traced {
+            traceparent: span.traceparent(),
+            id: span.id(),
+        });
+        let stored = self.gateway.merge(&among.key, merge, &self.from, trace).await;
         if let Some(span) = span {
             span.end(stored.as_ref().err().map(|fault| fault.code.name()));
         }

@@ -17,7 +17,8 @@ const STATE: &str = "gw.v1.state.{space}.{dialect}.{topic}";
 /// A client's event or state from frame to stored.
 pub struct AppendSpan {
     context: TraceContext,
-    id: Ulid,
+    /// `None` where it goes in one message with others.
+    id: Option<Ulid>,
     class: Class,
     start: Nanos,
     dialect: &'static str,
@@ -37,7 +38,7 @@ impl AppendSpan {
     ) -> Self {
         Self {
             context: *context,
-            id: Ulid::new(),
+            id: Some(Ulid::new()),
             class,
             start: unix(),
             dialect,
@@ -46,9 +47,16 @@ impl AppendSpan {
         }
     }
 
+    /// It goes in one message with what others said.
+    #[must_use]
+    pub fn gathered(mut self) -> Self {
+        self.id = None;
+        self
+    }
+
     /// The id for the message.
     #[must_use]
-    pub fn id(&self) -> Ulid {
+    pub fn id(&self) -> Option<Ulid> {
         self.id
     }
 
@@ -72,7 +80,7 @@ impl AppendSpan {
         };
         let mut attributes = common(template, self.dialect, &self.topic, self.size);
         attributes.extend(operation("publish", "send"));
-        attributes.push(message_id(self.id.to_string()));
+        attributes.extend(self.id.map(|id| message_id(id.to_string())));
         pipeline.record(Finished {
             context: self.context,
             kind: SpanKind::Producer,
