@@ -100,6 +100,8 @@ pub enum Notice {
     Gap(u64),
     /// An accepted event is not confirmed by the broker; its topic and why.
     NotConfirmed(String),
+    /// What the same peer said on an earlier connection was refused, which it may not have noticed.
+    Refused(Close),
     /// Which services run now, after one came or went: the answer to `get_status`.
     Services(Body),
 }

@@ -167,7 +167,7 @@ impl Session for Talk {
             Notice::Degraded(reason) => frame::status(now.unix, "degraded", reason),
             Notice::Restored(reason) => frame::status(now.unix, "ok", reason),
             // services are asked for here, never told
-            Notice::Services(_) => return,
+            Notice::Services(_) | Notice::Refused(_) => return,
             Notice::Gap(missed) => frame::gap(now.unix, *missed),
             Notice::NotConfirmed(what) => {
                 frame::error(now.unix, &Fault::new(Code::BusDown, what.as_str()), None, None)

@@ -219,9 +219,12 @@ impl Calls {
                             continue;
                         }
                         let topic = append.topic.clone();
-                        if let Err(fault) = Box::pin(self.append(append)).await {
-                            let notice = Notice::NotConfirmed(format!("{topic}: {}", fault.text));
-                            session.notice(clock::read(), &notice, steps);
+                        match Box::pin(self.append(append)).await {
+                            Ok(()) => self.taken(session),
+                            Err(fault) => {
+                                let notice = Notice::NotConfirmed(format!("{topic}: {}", fault.text));
+                                session.notice(clock::read(), &notice, steps);
+                            }
                         }
                     }
                     Step::Close(close) => end = end.or(Some(close)),

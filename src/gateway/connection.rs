@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::{debug, info};
+use tracing::info;
 
 use crate::dialect::{Dialect, Opening, Session, Step};
 use crate::gateway::Gateway;
@@ -208,6 +208,8 @@ pub fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) -> impl Future<Outpu
         if joined {
             gateway.lobby.screens.left(&session_id);
             Box::pin(connection.calls.leave(connection.session.as_mut())).await;
+        } else if let Ending::Broken(close) | Ending::Closed(close) = &ending {
+            connection.calls.refused(close);
         }
         gateway.presence.closed(&session_id, &ending.to_string());
         if ending == Ending::Slow {
@@ -229,7 +231,7 @@ pub fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) -> impl Future<Outpu
                 space: space.clone(),
                 dialect,
             });
-            debug!(dialect = name, session = %session_id, space = %space, peer = %peer, "session ended: {ending}");
+            parting::visited(&ending, name, &session_id, &space, &peer);
             return drop(place);
         }
         info!(

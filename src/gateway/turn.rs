@@ -4,16 +4,22 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::gateway::lobby::Key;
+use crate::message::Close;
+use crate::telemetry::clock;
 
 /// How long what was begun may keep others waiting.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a refusal is of interest to the peer's next connections.
+const FRESH: Duration = Duration::from_secs(60);
+/// Refusals remembered at once.
+const REFUSALS: usize = 1024;
 
 /// Who speaks and from where.
 type Place = (Key, IpAddr);
@@ -22,6 +28,8 @@ type Place = (Key, IpAddr);
 #[derive(Default)]
 pub struct Turns {
     busy: Mutex<HashMap<Place, BTreeSet<u64>>>,
+    /// What was refused last: who says one thing and leaves does not look for the close code.
+    refused: Mutex<HashMap<Place, (Instant, Close)>>,
     ended: Notify,
 }
 
@@ -69,6 +77,31 @@ impl Turn {
         }
         drop(busy);
         self.turns.ended.notify_waiters();
+    }
+
+    /// What it said is refused. Its peer's next connections may tell him.
+    pub fn refuse(&self, close: &Close) {
+        let now = clock::now();
+        let mut refused = self.turns.refused.lock();
+        if refused.len() >= REFUSALS {
+            refused.retain(|_, (at, _)| now.saturating_duration_since(*at) < FRESH);
+        }
+        if refused.len() < REFUSALS {
+            refused.insert(self.place.clone(), (now, close.clone()));
+        }
+    }
+
+    /// Something the peer said is taken: what was refused before is past.
+    pub fn take(&self) {
+        self.turns.refused.lock().remove(&self.place);
+    }
+
+    /// The refusal of what the peer said before, if nothing was taken since.
+    #[must_use]
+    pub fn refused(&self) -> Option<Close> {
+        let refused = self.turns.refused.lock();
+        let (at, close) = refused.get(&self.place)?;
+        (clock::now().saturating_duration_since(*at) < FRESH).then(|| close.clone())
     }
 
     /// Waits until nobody of the same peer who came earlier is in the middle of something.

@@ -252,9 +252,25 @@ async def test_a_model_that_is_too_large_is_refused_with_a_reason_that_scripts_p
             assert closed.rcvd is not None, f"{size} bytes: the reason was lost"
             assert closed.rcvd.code == 1009
             assert "at most 1048576 bytes" in closed.rcvd.reason
-    # the next one is welcome
-    await Scripts(gateway.cad, space).tell("D", model("small"))
-    assert not (await until(Scripts(gateway.cad, space).config, lambda config: not config["_splash"]))["_splash"]
+    # who only sends a model does not look for the close code: said again where an answer is waited for, and in the log
+    scripts = Scripts(gateway.cad, space)
+
+    async def exact():
+        try:
+            return await scripts.exact({"model": {}})
+        except websockets.ConnectionClosed as closed:
+            return closed.rcvd.code, "at most 1048576 bytes" in closed.rcvd.reason
+
+    assert [await exact(), await exact()] == [(1009, True)] * 2
+    assert (await scripts.config())["_splash"] is True
+    while "at most 1048576 bytes" not in gateway.log.read_text():
+        await asyncio.sleep(0.02)
+    # others were not refused
+    assert not (await Scripts(gateway.cad, f"{space}-other").exact({"model": {}}))["ok"]
+    # the next one is welcome, and the refusal is past
+    await scripts.tell("D", model("small"))
+    assert not (await until(scripts.config, lambda config: not config["_splash"]))["_splash"]
+    await until(exact, lambda answer: answer == {"ok": False, "reason": "no_backend"})
 
 
 async def test_a_drag_is_told_to_the_bus_thirty_times_a_second(gateway, broker, space):

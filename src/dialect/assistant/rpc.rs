@@ -241,6 +241,7 @@ pub(super) fn answer(envelope: Envelope, method: &str, answer: &Answer) -> Optio
 pub(super) fn notice(envelope: Envelope, notice: &Notice) -> Frame {
     let (status, reason) = match notice {
         Notice::NotConfirmed(what) => return error(envelope, &Fault::new(Code::BusDown, what.as_str())),
+        Notice::Refused(close) => return error(envelope, &Fault::new(Code::Invalid, close.reason.as_ref())),
         Notice::Services(status) => return say(envelope, STATUS, status),
         Notice::Gap(missed) => {
             let body = format!("{{\"status\":\"gap\",\"missed\":{missed}}}");

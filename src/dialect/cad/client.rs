@@ -343,11 +343,20 @@ impl Session for Client {
     }
 
     fn notice(&mut self, _now: Now, notice: &Notice, out: &mut Vec<Step>) {
-        if let Notice::NotConfirmed(what) = notice
-            && self.role == Role::Script
-        {
-            let reason = what.clone().into();
-            out.push(Step::Close(Close { code: 1013, reason }));
+        if self.role != Role::Script {
+            return;
+        }
+        match notice {
+            Notice::NotConfirmed(what) => {
+                let reason = what.clone().into();
+                out.push(Step::Close(Close { code: 1013, reason }));
+            }
+            // of what a script says behind a model only the exact shapes wait for an answer, and it prints why there is none
+            Notice::Refused(close) if matches!(self.wants.front(), Some(Want::Backend(_))) => {
+                self.wants.pop_front();
+                out.push(Step::Close(close.clone()));
+            }
+            _ => {}
         }
     }
 

@@ -3,10 +3,10 @@
 use ulid::Ulid;
 
 use crate::dialect::view::View;
-use crate::dialect::{Session, Step};
+use crate::dialect::{Notice, Session, Step};
 use crate::gateway::calls::traced::Ended;
 use crate::gateway::calls::{Calls, local, viewer};
-use crate::message::{Answer, Body, CallId, Command, Reply};
+use crate::message::{Answer, Body, CallId, Close, Command, Reply};
 use crate::telemetry::clock;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::trace::CommandSpan;
@@ -42,12 +42,29 @@ impl Calls {
         let span = asked.and_then(|question| self.question(question));
         let snapshot = self.gateway.look(&among.key).await;
         let now = clock::read();
+        if let Some(close) = among.turn.refused() {
+            session.notice(now, &Notice::Refused(close), steps);
+        }
         let show = |view: &View| session.seen(now, view, steps);
         self.gateway.show(&among.key, &snapshot, show);
         if asked.is_some() {
             self.tally.commands = self.tally.commands.saturating_add(1);
             self.metrics.command_ended(since, Outcome::Local);
             self.over(span.map(|span| Ended::new(Box::new(span), Outcome::Local)));
+        }
+    }
+
+    /// What a client said that comes for one message is refused, though it may be right; its next connection may tell it.
+    pub fn refused(&self, close: &Close) {
+        if let Some(among) = self.among.as_ref().filter(|_| matches!(close.code, 1009 | 1013)) {
+            among.turn.refuse(close);
+        }
+    }
+
+    /// What such a client said is stored.
+    pub(super) fn taken(&self, session: &dyn Session) {
+        if let Some(among) = self.among.as_ref().filter(|_| !session.joined()) {
+            among.turn.take();
         }
     }
 

@@ -1,12 +1,26 @@
 //! The end of a connection: last answers, the farewell, the close.
 
+use std::fmt::Display;
+
+use tracing::{debug, warn};
+
 use super::{Connection, Ending};
 use crate::dialect::Step;
 use crate::gateway::calls::Tally;
 use crate::gateway::closing;
 use crate::gateway::outbox::{Kind, Letter};
-use crate::message::Close;
+use crate::message::{Close, Space};
 use crate::telemetry::clock;
+
+/// The log's line about a client that said one thing: of no interest unless it was refused, which it may not notice.
+pub(super) fn visited(ending: &Ending, dialect: &str, session: &str, space: &Space, peer: &impl Display) {
+    if let Ending::Broken(close) | Ending::Closed(close) = ending {
+        let (code, reason) = (close.code, &*close.reason);
+        warn!(dialect, session, %space, %peer, code, reason, "session ended: {ending}");
+    } else {
+        debug!(dialect, session, %space, %peer, "session ended: {ending}");
+    }
+}
 
 impl Connection {
     /// What the last log line says of it: what came, what was queued, and its trace.
