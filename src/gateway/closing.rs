@@ -78,3 +78,61 @@ async fn ended(outbox: &Outbox) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::close;
+    use crate::config::SlowPolicy;
+    use crate::gateway::outbox::{Batch, Kind, Outbox, Parcel, Taken};
+    use crate::gateway::pace::Pace;
+    use crate::gateway::ring::Carrier;
+    use crate::gateway::unread::Unread;
+    use crate::message::Close;
+    use crate::telemetry::metrics::Metrics;
+    use crate::wire::frame::{self, Packet};
+
+    /// A room may still deliver while the peer takes its time to end its side.
+    #[tokio::test]
+    async fn nothing_follows_a_close_frame() -> std::io::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let near = TcpStream::connect(listener.local_addr()?).await?;
+        let (mut far, _) = listener.accept().await?;
+        near.writable().await?;
+        let books = Metrics::new(&["voice"]).dialect("voice");
+        let outbox = Outbox::new(Some(near), 1 << 20, SlowPolicy::Close, false, books);
+        let packet = || Packet::new("event".into());
+        assert_eq!(outbox.push(&packet(), Kind::Event), Taken::Yes);
+        let (unread, drain) = (Unread::open(), Close::DRAIN);
+        let ending = close(
+            &outbox,
+            Carrier::WebSocket,
+            Some(&drain),
+            None,
+            (Pace::default(), &unread),
+        );
+        let expected = [&b"event"[..], &frame::close(1001, &drain.reason)].concat();
+        let hearing = async {
+            let mut heard = vec![0; expected.len()];
+            far.read_exact(&mut heard).await?;
+            let parcel = Parcel {
+                packet: packet(),
+                kind: Kind::Event,
+                only: None,
+            };
+            let delivered = outbox.deliver(&Batch::new(vec![parcel]), "anybody");
+            assert_eq!(delivered.taken, Taken::Gone);
+            assert_eq!(outbox.push(&packet(), Kind::Own), Taken::Gone);
+            outbox.push_granted(&packet(), Kind::Event);
+            outbox.flush();
+            far.read_to_end(&mut heard).await?;
+            drop(far);
+            std::io::Result::Ok(heard)
+        };
+        let ((), heard) = tokio::join!(ending, hearing);
+        assert_eq!(heard?, expected);
+        Ok(())
+    }
+}

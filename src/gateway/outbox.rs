@@ -194,7 +194,7 @@ impl Outbox {
     }
 
     fn take(&self, queue: &mut Queue, packet: &Packet, kind: Kind) -> Taken {
-        if queue.gone || queue.closing.is_some() {
+        if queue.is_over() {
             return Taken::Gone;
         }
         if let Kind::State(topic) = kind {
@@ -219,7 +219,7 @@ impl Outbox {
     /// Queues what the client asked for at its connect: replay and state, beyond the bound by as much.
     pub fn push_granted(&self, packet: &Packet, kind: Kind) {
         let mut queue = self.queue.lock();
-        if !queue.gone {
+        if !queue.gone && !queue.ended {
             queue.grant += packet.len();
             queue.append(packet, kind);
         }
@@ -357,13 +357,14 @@ impl Outbox {
     }
 
     /// Queues the very last packets (a farewell, a close frame), whatever the bound; a client too slow to read
-    /// its queue loses what is queued whole, so that it still learns the code.
+    /// its queue loses what is queued whole, so that it still learns the code. Nothing comes behind a close frame.
     pub fn push_last(&self, packet: &Packet, kind: Kind, discard: bool) {
         let mut queue = self.queue.lock();
         if discard {
             queue.discard();
         }
         queue.append(packet, kind);
+        queue.ended |= kind == Kind::Control;
     }
 
     /// Events dropped since the last call, to be told to the client.

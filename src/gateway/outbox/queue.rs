@@ -53,6 +53,8 @@ pub(super) struct Queue {
     pub(super) letters: VecDeque<Letter>,
     pub(super) closing: Option<Close>,
     pub(super) gone: bool,
+    /// The close frame is queued, which nothing may follow.
+    pub(super) ended: bool,
     /// Rooms the client was sent to and is not in yet.
     pub(super) entering: u8,
 }
@@ -72,6 +74,7 @@ impl Queue {
             letters: VecDeque::new(),
             closing: None,
             gone: false,
+            ended: false,
             entering: 0,
         }
     }
@@ -103,7 +106,12 @@ impl Queue {
 
     /// Whether what comes next may go straight to the socket.
     pub(super) fn is_free(&self) -> bool {
-        self.items.is_empty() && self.blocked.is_none() && !self.gone && self.closing.is_none()
+        self.items.is_empty() && self.blocked.is_none() && !self.is_over()
+    }
+
+    /// Whether nothing more is taken.
+    pub(super) fn is_over(&self) -> bool {
+        self.gone || self.ended || self.closing.is_some()
     }
 
     /// Whether more waits than `limit`, what was asked for and one message, the largest, not counted.
