@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::bus::bodies::Bodies;
 use crate::bus::directory::Directory;
@@ -51,6 +51,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     raise_descriptors();
+    prepare_descriptors(config.gateway.max_connections);
     let config = Arc::new(config);
     let ports = ports::bind_all(&config)?;
     let supervised = match config.nats.url.is_empty() {
@@ -255,5 +256,17 @@ fn raise_descriptors() {
     };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+/// The kernel's table of descriptors grows by doubling, and in a process of several threads every time takes ten to
+/// twenty milliseconds, in which the thread that accepts stands still. So it gets its full size before anybody comes.
+fn prepare_descriptors(connections: usize) {
+    let highest = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let highest = highest.unwrap_or(u64::MAX).saturating_sub(1);
+    let wanted = u64::try_from(connections).unwrap_or(u64::MAX).min(highest);
+    let wanted = i32::try_from(wanted).unwrap_or(i32::MAX);
+    if let Err(error) = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), wanted) {
+        debug!(%error, wanted, "the table of descriptors grows as they come");
     }
 }

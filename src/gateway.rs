@@ -18,7 +18,7 @@ use crate::gateway::presence::Presence;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::Gate;
 
-mod apart;
+pub mod apart;
 pub mod bridge;
 pub mod calls;
 pub mod closing;
@@ -39,6 +39,7 @@ pub mod room;
 pub mod screens;
 pub mod slow;
 pub mod survey;
+pub mod threshold;
 pub mod turn;
 pub mod unread;
 pub mod viewer;
@@ -89,6 +90,8 @@ pub struct Gateway {
     pub tasks: TaskTracker,
     /// Places for connections.
     pub places: Arc<Semaphore>,
+    /// Where newcomers wait for their turn.
+    pub threshold: threshold::Threshold,
     /// Bytes of large messages being received right now.
     pub receiving: AtomicU64,
     /// Changes of merged states under way.
@@ -143,6 +146,7 @@ impl Gateway {
             metrics,
             drain,
             tasks,
+            threshold: threshold::Threshold::default(),
             receiving: AtomicU64::new(0),
             merges: merges::Merges::default(),
             turns: Arc::default(),

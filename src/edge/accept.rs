@@ -5,8 +5,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,15 +19,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::{debug, warn};
+use warp::filters::BoxedFilter;
 
 use crate::edge::ports::{Port, Purpose};
 use crate::edge::{http, raw};
 use crate::gateway::Gateway;
+use crate::gateway::apart::Spell;
 
 /// First byte of a TLS handshake, which has its place here but is not served yet.
 const TLS: u8 = 0x16;
 /// What hyper may buffer of one connection.
 const HEAD: usize = 16 * 1024;
+
+/// What the client ports answer over HTTP.
+type Routes = BoxedFilter<(::http::Response<Bytes>,)>;
 
 /// Who is at the other end of a request, as handlers see it.
 #[derive(Clone)]
@@ -48,7 +55,10 @@ pub fn open(gateway: &Arc<Gateway>, port: Port) {
 }
 
 async fn accept(gateway: Arc<Gateway>, listener: TcpListener, purpose: Purpose) {
+    let routes = http::routes(gateway.clone());
+    let mut spell = Spell::begin();
     loop {
+        spell.go_on().await;
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = closes(&gateway, purpose) => return,
@@ -67,9 +77,9 @@ async fn accept(gateway: Arc<Gateway>, listener: TcpListener, purpose: Purpose) 
             gateway.tasks.spawn(refuse(stream));
             continue;
         };
-        let gateway = gateway.clone();
+        let (gateway, routes) = (gateway.clone(), routes.clone());
         let tasks = gateway.tasks.clone();
-        tasks.spawn(async move { serve(gateway, stream, address, purpose, place).await });
+        tasks.spawn(async move { serve(gateway, routes, stream, address, purpose, place).await });
     }
 }
 
@@ -99,6 +109,7 @@ async fn refuse(mut stream: TcpStream) {
 
 async fn serve(
     gateway: Arc<Gateway>,
+    routes: Routes,
     stream: TcpStream,
     address: SocketAddr,
     purpose: Purpose,
@@ -128,12 +139,13 @@ async fn serve(
     match dialect {
         Some(_) if gateway.drain.is_cancelled() => gateway.metrics.rejected.draining.inc(),
         Some(dialect) => raw::serve(gateway, stream, address, dialect, place).await,
-        None => serve_http(gateway, stream, address, purpose, place).await,
+        None => serve_http(gateway, routes, stream, address, purpose, place).await,
     }
 }
 
 async fn serve_http(
     gateway: Arc<Gateway>,
+    routes: Routes,
     stream: TcpStream,
     address: SocketAddr,
     purpose: Purpose,
@@ -144,9 +156,13 @@ async fn serve_http(
         purpose,
         place: Arc::new(Mutex::new(Some(place))),
     };
-    let routes = TowerToHyperService::new(warp::service(http::routes(gateway.clone())));
+    let routes = TowerToHyperService::new(warp::service(routes));
+    // a client from its first request on
+    let asked = AtomicBool::new(false);
+    let asks = &asked;
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer.clone());
+        asks.store(true, Ordering::Relaxed);
         routes.call(request)
     });
     let draining = gateway.drain.is_cancelled();
@@ -157,14 +173,18 @@ async fn serve_http(
         .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    tokio::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = gateway.drain.cancelled(), if !draining => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let served = async {
+        tokio::pin!(connection);
+        tokio::select! {
+            result = connection.as_mut() => result,
+            () = gateway.drain.cancelled(), if !draining => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
     };
+    let here = || asked.load(Ordering::Relaxed);
+    let result = gateway.threshold.pass(served, here).await;
     if let Err(error) = result {
         let rejected = &gateway.metrics.rejected;
         if error.is_timeout() {

@@ -93,7 +93,10 @@ pub fn answer(gateway: &Arc<Gateway>, request: Request) -> Response<Bytes> {
         return refuse(StatusCode::BAD_REQUEST, &fault);
     };
     let guest = wish.guest(gateway, &peer, place);
-    gateway.tasks.spawn(take_over(gateway.clone(), upgrade, guest));
+    let (own, entry) = (gateway.clone(), take_over(gateway.clone(), upgrade, guest));
+    gateway
+        .tasks
+        .spawn(async move { own.threshold.pass(entry, || false).await });
     switching(&key)
 }
 

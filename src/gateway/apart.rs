@@ -1,7 +1,11 @@
-//! Work on large messages that takes a while, kept from holding up the small ones of others.
+//! Work that takes a while, on large messages or for many clients, kept from holding up the small messages of others.
+
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
+
+use crate::telemetry::clock;
 
 /// Below this it is over before anybody could notice.
 const LARGE: usize = 2 << 20;
@@ -19,6 +23,29 @@ pub(super) fn apart<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
 
 /// Bytes after which a connection lets others go first.
 pub(super) const TURN: usize = 256 << 10;
+
+/// How long work for many may keep a thread. The other threads may be asleep meanwhile, since nothing is ready that
+/// they know of, and then nobody looks at the sockets of others.
+const SPELL: Duration = Duration::from_micros(500);
+
+/// Work for many clients, one after the other, in parts between which others have their turn.
+pub struct Spell(Instant);
+
+impl Spell {
+    /// Begins now.
+    #[must_use]
+    pub fn begin() -> Self {
+        Self(clock::now())
+    }
+
+    /// After each client: when this part was long enough, others go first.
+    pub async fn go_on(&mut self) {
+        if self.0.elapsed() >= SPELL {
+            tokio::task::yield_now().await;
+            self.0 = clock::now();
+        }
+    }
+}
 
 /// After a long turn at a socket that always has or takes more: others go first.
 pub(super) async fn others_first(long: bool) {

@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 use crate::bus::{Bus, Link, Live, Stored};
 use crate::config;
 use crate::dialect::{Dialect, Notice};
+use crate::gateway::apart::{Spell, others_first};
 use crate::gateway::lobby::{Key, Lobby};
 use crate::gateway::looks::Snapshot;
 use crate::gateway::outbox::{Letter, Outbox};
@@ -214,7 +215,9 @@ impl Room {
         }
         self.looked = Some(Instant::now());
         let mut whole = true;
+        let mut spell = Spell::begin();
         for joining in std::mem::take(&mut self.waiting) {
+            spell.go_on().await;
             if whole {
                 whole = self.enter(Box::new(joining)).await;
             } else {
@@ -274,7 +277,12 @@ impl Room {
     /// `false` when the streams must be read anew.
     async fn obey(&mut self, order: Order, ready: bool) -> bool {
         match order {
-            Order::Join(joining) if ready => return self.enter(joining).await,
+            Order::Join(joining) if ready => {
+                let whole = self.enter(joining).await;
+                // who is here goes first, however many come
+                others_first(true).await;
+                return whole;
+            }
             Order::Join(joining) => {
                 joining.outbox.kick();
                 self.waiting.push(*joining);

@@ -7,6 +7,7 @@ use tracing::debug;
 use super::Room;
 use super::past::event;
 use crate::bus::{Since, Stored};
+use crate::gateway::apart::Spell;
 use crate::gateway::outbox::{Batch, Kind, Parcel, Taken};
 use crate::gateway::ring::Ear;
 use crate::gateway::slow::What;
@@ -32,16 +33,16 @@ impl Room {
             let seen = self.subjects.get(&subject).copied().unwrap_or(0).max(known);
             if stored.previous > seen {
                 self.lobby.metrics.live_gaps.inc();
-                self.deliver(std::mem::take(&mut fresh));
+                self.deliver(std::mem::take(&mut fresh)).await;
                 let before = stored.seq.saturating_sub(1);
                 let mut missed = self.read(stored.class, Since::After(seen), before).await?;
                 missed.retain(|stored| self.is_missing(stored));
-                self.deliver(missed);
+                self.deliver(missed).await;
             }
             self.subjects.insert(subject, stored.seq);
             fresh.push(stored);
         }
-        self.deliver(fresh);
+        self.deliver(fresh).await;
         Ok(())
     }
 
@@ -76,7 +77,7 @@ impl Room {
     }
 
     /// Encodes each message once for each kind of listener and writes to everybody.
-    pub(super) fn deliver(&mut self, fresh: Vec<Stored>) {
+    pub(super) async fn deliver(&mut self, fresh: Vec<Stored>) {
         if fresh.is_empty() {
             return;
         }
@@ -135,7 +136,7 @@ impl Room {
         let batches: Vec<Batch> = batches.into_iter().map(Batch::new).collect();
         let began = clock::now();
         self.metrics.encoded(began - started);
-        self.write(&batches);
+        self.write(&batches).await;
         self.metrics.stage.write.observe(began.elapsed().as_secs_f64());
         self.metrics.delivered(&times);
         for (span, class, topic, size) in spans {
@@ -144,9 +145,11 @@ impl Room {
     }
 
     /// Hands every member its packets.
-    fn write(&mut self, batches: &[Batch]) {
+    async fn write(&mut self, batches: &[Batch]) {
         let mut left = false;
+        let mut spell = Spell::begin();
         for member in &self.members {
+            spell.go_on().await;
             let Some(batch) = batches.get(member.ear).filter(|batch| !batch.is_empty()) else {
                 continue;
             };

@@ -6,6 +6,7 @@ use tracing::{debug, info, warn};
 
 use super::{Joining, Room};
 use crate::bus::{Live, Since, Stored, Tail};
+use crate::gateway::apart::Spell;
 use crate::gateway::ring::Entry;
 use crate::message::{Class, Code, Event, Fault, Offset};
 
@@ -157,7 +158,9 @@ impl Room {
             .into_iter()
             .filter(|topic| !self.states.contains_key(topic));
         self.bury(vanished.collect()).await?;
+        let mut spell = Spell::begin();
         for member in std::mem::take(&mut self.members) {
+            spell.go_on().await;
             let Some(ear) = self.ears.get(member.ear).copied() else {
                 continue;
             };
@@ -189,7 +192,7 @@ impl Room {
                 if missed.iter().any(|stored| stored.seq <= head) {
                     self.lobby.metrics.live_gaps.inc();
                 }
-                self.deliver(missed);
+                self.deliver(missed).await;
             }
             let (head, known) = match class {
                 Class::Event => (&mut self.head.event_seq, &mut self.known.event_seq),
