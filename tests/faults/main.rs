@@ -1,6 +1,7 @@
 //! `make faults`: breaks things on purpose and counts what clients lose, get twice or notice. One line a scenario.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a program that reports on the terminal
 
+mod apart;
 mod crowd;
 mod load;
 mod nats;
@@ -49,6 +50,13 @@ fn main() {
             .unwrap_or(1),
     };
     process::raise_descriptors();
+    if let Some(role) = std::env::args().find_map(|arg| arg.strip_prefix("--apart=").map(str::to_owned)) {
+        if let Err(error) = apart::main(&role) {
+            eprintln!("{role}: {error}");
+            std::process::exit(1);
+        }
+        return;
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {

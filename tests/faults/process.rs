@@ -46,6 +46,7 @@ pub(crate) fn program() -> PathBuf {
 
 /// A running gateway.
 pub(crate) struct Gateway {
+    command: Command,
     child: Child,
     scratch: Scratch,
     pub(crate) port: u16,
@@ -92,12 +93,10 @@ impl Gateway {
             command.env(format!("GW_{name}"), value);
         }
         command.envs(environment.iter().copied());
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn()?;
         Ok(Self {
+            command,
             child,
             scratch,
             port,
@@ -166,6 +165,13 @@ impl Gateway {
         Ok(())
     }
 
+    /// Starts another one on the same ports, and waits until it is ready.
+    pub(crate) async fn restart(&mut self) -> Outcome<()> {
+        self.kill()?;
+        self.child = self.command.spawn()?;
+        self.ready().await
+    }
+
     /// Asks it to end.
     pub(crate) fn terminate(&self) -> Outcome<()> {
         signal(&self.child, Signal::TERM)
@@ -190,6 +196,11 @@ impl Gateway {
         Ok(std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
     }
 
+    /// Descriptors it can have before the kernel must make its table of them larger.
+    pub(crate) fn descriptor_slots(&self) -> Outcome<usize> {
+        Ok(self.status_field("FDSize:")?.parse()?)
+    }
+
     /// Resident memory in MiB.
     pub(crate) fn resident(&self) -> Outcome<f64> {
         self.memory("VmRSS:")
@@ -208,10 +219,14 @@ impl Gateway {
     }
 
     fn memory(&self, field: &str) -> Outcome<f64> {
+        Ok(self.status_field(field)?.parse::<f64>()? / 1024.0)
+    }
+
+    fn status_field(&self, field: &str) -> Outcome<String> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find(|line| line.starts_with(field));
-        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
-        Ok(kib.ok_or("unreadable /proc status")? / 1024.0)
+        let value = line.and_then(|line| line.split_whitespace().nth(1));
+        Ok(value.ok_or("unreadable /proc status")?.to_owned())
     }
 }
 

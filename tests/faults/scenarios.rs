@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::crowd::Seen;
+use crate::crowd::{Seen, Tally};
 use crate::process::Gateway;
 use crate::report::Report;
 use crate::{Outcome, Scale};
@@ -20,6 +20,7 @@ mod idlers;
 mod slow;
 mod soak;
 mod start;
+mod storm;
 mod workers;
 
 /// One way to break things.
@@ -90,7 +91,7 @@ pub(crate) const ALL: &[Scenario] = &[
         Box::pin(gateways::killed(scale, report))
     }),
     scenario("reconnect_storm", "C19", true, 240, |scale, report| {
-        Box::pin(gateways::storm(scale, report))
+        Box::pin(storm::storm(scale, report))
     }),
     scenario("recovery_storm_rounds", "C20", true, 400, |scale, report| {
         Box::pin(gateways::rounds(scale, report))
@@ -142,14 +143,19 @@ fn read(number: &AtomicU64) -> u64 {
 
 /// What every scenario promises: nothing missing, nothing twice.
 fn exact(report: &mut Report, seen: &Seen) {
-    report.figure("events", read(&seen.events));
-    report.expect("gaps", read(&seen.gaps), 0);
-    report.expect("repeats", read(&seen.repeats), 0);
-    let (gaps, announced) = (read(&seen.gaps), read(&seen.announced));
-    report.books.received = Some(read(&seen.events));
-    report.books.gaps = Some(gaps);
-    report.books.repeats = Some(read(&seen.repeats));
-    report.books.silent = Some(report.books.silent.unwrap_or(0) + gaps.saturating_sub(announced));
+    accounted(report, &seen.tally());
+}
+
+/// The same of a crowd in another process.
+fn accounted(report: &mut Report, seen: &Tally) {
+    report.figure("events", seen.events);
+    report.expect("gaps", seen.gaps, 0);
+    report.expect("repeats", seen.repeats, 0);
+    report.books.received = Some(seen.events);
+    report.books.gaps = Some(seen.gaps);
+    report.books.repeats = Some(seen.repeats);
+    let silent = seen.gaps.saturating_sub(seen.announced);
+    report.books.silent = Some(report.books.silent.unwrap_or(0) + silent);
 }
 
 /// Peak over base, in MiB.

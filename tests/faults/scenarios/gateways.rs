@@ -1,6 +1,5 @@
-//! Two gateways on one NATS: one killed, everybody coming back at once, again and again.
+//! Two gateways on one NATS and one of them killed; everybody dropping the connection at once, again and again.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,7 +11,6 @@ use crate::load::Load;
 use crate::nats::Nats;
 use crate::process::Gateway;
 use crate::report::Report;
-use crate::talk::Talk;
 use crate::{Outcome, PATIENCE, Scale};
 
 /// Sessions that the list names, by gateway.
@@ -83,67 +81,6 @@ pub(super) async fn killed(scale: Scale, report: &mut Report) -> Outcome<()> {
     report.expect("unrecovered", read(&crowd.seen.unrecovered), 0);
     exact(report, &crowd.seen);
     memory(report, &second, base, 64.0)?;
-    crowd.leave().await;
-    Ok(())
-}
-
-/// A gateway dies and all its clients come to the other at once.
-pub(super) async fn storm(scale: Scale, report: &mut Report) -> Outcome<()> {
-    let nats = Nats::start().await?;
-    let client = nats.client().await?;
-    let mut first = Gateway::start(&nats.url(), &[]).await?;
-    let second = Gateway::start(&nats.url(), &[]).await?;
-    let clients = scale.pick(200, 2000);
-    let manner = Manner {
-        ports: vec![first.port, second.port],
-        comes_back: true,
-        spread: false,
-        seed: scale.seed,
-    };
-    let crowd = Crowd::join(manner, clients).await?;
-    let load = Load::start(client.clone(), 20, 64);
-    load.more(20).await?;
-    let base = second.forget_peak()?;
-    // somebody in another space of that gateway, before and while they come
-    let mut aside = Talk::aside(second.port).await?;
-    let (calm, during) = (Instant::now(), AtomicBool::new(false));
-    let mut before = Vec::new();
-    while calm.elapsed() < Duration::from_millis(scale.pick(300, 2000)) {
-        before.push(aside.ask("get_system_info").await?.1);
-        sleep(Duration::from_millis(5)).await;
-    }
-    first.kill()?;
-    let begun = Instant::now();
-    let back = async {
-        crowd.ended(clients as u64).await?;
-        let back = crowd.greeted().await;
-        during.store(true, Ordering::Relaxed);
-        back
-    };
-    let asking = async {
-        let mut times = Vec::new();
-        while !during.load(Ordering::Relaxed) {
-            times.push(aside.ask("get_system_info").await?.1);
-            sleep(Duration::from_millis(5)).await;
-        }
-        Outcome::Ok(times)
-    };
-    let ((), mut beside) = tokio::try_join!(back, asking)?;
-    report.figure("clients", clients);
-    report.figure("all_back_ms", begun.elapsed().as_millis());
-    let p99 = |times: &mut Vec<Duration>| {
-        times.sort_unstable();
-        times.get(times.len() * 99 / 100).copied().unwrap_or_default()
-    };
-    report.figure("others_p99_ms_before", p99(&mut before).as_millis());
-    report.figure("others_p99_ms_beside", p99(&mut beside).as_millis());
-    let last = load.stop().await?;
-    report.books.sent = Some(last);
-    crowd.reach(last).await?;
-    report.expect("unrecovered", read(&crowd.seen.unrecovered), 0);
-    report.figure("handshakes_failed", read(&crowd.seen.refused));
-    exact(report, &crowd.seen);
-    memory(report, &second, base, scale.pick(32.0, 160.0))?;
     crowd.leave().await;
     Ok(())
 }
