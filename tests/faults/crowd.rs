@@ -15,8 +15,9 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
 use crate::load::micros;
+use crate::process::Gateway;
 use crate::talk::{self, Socket};
-use crate::{Outcome, PATIENCE};
+use crate::{Outcome, PATIENCE, Scale};
 
 /// What all clients of a crowd saw together.
 #[derive(Default)]
@@ -125,7 +126,24 @@ pub(crate) struct Manner {
     pub(crate) seed: u64,
 }
 
+impl Manner {
+    /// All on the first of these ports; they come back.
+    pub(crate) fn on(ports: &[u16], scale: Scale) -> Self {
+        Self {
+            ports: ports.to_vec(),
+            comes_back: true,
+            spread: false,
+            seed: scale.seed,
+        }
+    }
+}
+
 impl Crowd {
+    /// So many clients of one gateway, who come back to it.
+    pub(crate) async fn on(gateway: &Gateway, scale: Scale, count: usize) -> Outcome<Self> {
+        Self::join(Manner::on(&[gateway.port], scale), count).await
+    }
+
     /// Connects `count` clients and returns when every one was greeted.
     pub(crate) async fn join(manner: Manner, count: usize) -> Outcome<Self> {
         let mut crowd = Self {

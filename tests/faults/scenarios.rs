@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::crowd::{Seen, Tally};
+use crate::crowd::{Crowd, Seen, Tally};
+use crate::load::Load;
 use crate::process::Gateway;
 use crate::report::Report;
 use crate::{Outcome, Scale};
@@ -156,6 +157,13 @@ fn accounted(report: &mut Report, seen: &Tally) {
     report.books.repeats = Some(seen.repeats);
     let silent = seen.gaps.saturating_sub(seen.announced);
     report.books.silent = Some(report.books.silent.unwrap_or(0) + silent);
+}
+
+/// Ends the load, and waits until everybody has all of it.
+async fn caught_up(report: &mut Report, load: Load, crowd: &Crowd) -> Outcome<()> {
+    let last = load.stop().await?;
+    report.books.sent = Some(last);
+    crowd.reach(last).await
 }
 
 /// Peak over base, in MiB.

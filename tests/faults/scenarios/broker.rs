@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{exact, memory, read};
-use crate::crowd::{Crowd, Manner};
+use crate::crowd::Crowd;
 use crate::load::Load;
 use crate::nats::Nats;
 use crate::process::Gateway;
@@ -33,13 +33,7 @@ const ASKS: usize = 9;
 impl Stage {
     async fn set(scale: Scale, url: &str, nats: &Nats) -> Outcome<Self> {
         let gateway = Gateway::start(url, &[]).await?;
-        let manner = Manner {
-            ports: vec![gateway.port],
-            comes_back: true,
-            spread: false,
-            seed: scale.seed,
-        };
-        let crowd = Crowd::join(manner, scale.pick(30, 200)).await?;
+        let crowd = Crowd::on(&gateway, scale, scale.pick(30, 200)).await?;
         let load = Load::start(nats.client().await?, scale.pick(50, 200), 64);
         let mut talk = Talk::open(gateway.port).await?;
         load.more(20).await?;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{exact, memory, read};
-use crate::crowd::{Crowd, Manner};
+use super::{caught_up, exact, memory, read};
+use crate::crowd::Crowd;
 use crate::load::Load;
 use crate::nats::{Nats, info};
 use crate::process::Gateway;
@@ -18,13 +18,7 @@ pub(super) async fn killed(scale: Scale, report: &mut Report) -> Outcome<()> {
     let urls: Vec<String> = nodes.iter().map(Nats::url).collect();
     let urls = urls.join(",");
     let gateway = Gateway::start(&urls, &[("EVENTS_REPLICAS", "3")]).await?;
-    let manner = Manner {
-        ports: vec![gateway.port],
-        comes_back: true,
-        spread: false,
-        seed: scale.seed,
-    };
-    let crowd = Crowd::join(manner, scale.pick(30, 200)).await?;
+    let crowd = Crowd::on(&gateway, scale, scale.pick(30, 200)).await?;
     let client = async_nats::connect(urls.split(',').collect::<Vec<_>>()).await?;
     let load = Load::start(client.clone(), scale.pick(50, 200), 64);
     load.more(50).await?;
@@ -43,9 +37,7 @@ pub(super) async fn killed(scale: Scale, report: &mut Report) -> Outcome<()> {
             current(&client, round).await?;
         }
     }
-    let last = load.stop().await?;
-    report.books.sent = Some(last);
-    crowd.reach(last).await?;
+    caught_up(report, load, &crowd).await?;
     sleep(Duration::from_secs(3)).await;
     report.expect("closed", read(&crowd.seen.ended), 0);
     report.expect("unrecovered", read(&crowd.seen.unrecovered), 0);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{exact, read};
+use super::{caught_up, exact, read};
 use crate::crowd::{Crowd, Manner};
 use crate::load::Load;
 use crate::nats::Nats;
@@ -23,10 +23,8 @@ pub(super) async fn drained(scale: Scale, report: &mut Report) -> Outcome<()> {
     let mut gateway = Gateway::start(&nats.url(), &[("GATEWAY_DRAIN_SPREAD", &spread)]).await?;
     let clients = scale.pick(200, 2000);
     let manner = Manner {
-        ports: vec![gateway.port],
         comes_back: false,
-        spread: false,
-        seed: scale.seed,
+        ..Manner::on(&[gateway.port], scale)
     };
     let crowd = Crowd::join(manner, clients).await?;
     let mut asks = Vec::new();
@@ -92,10 +90,8 @@ pub(super) async fn rolling(scale: Scale, report: &mut Report) -> Outcome<()> {
     let mut second = Gateway::start(&nats.url(), &settings).await?;
     let third = Gateway::start(&nats.url(), &settings).await?;
     let manner = Manner {
-        ports: vec![first.port, second.port, third.port],
-        comes_back: true,
         spread: true,
-        seed: scale.seed,
+        ..Manner::on(&[first.port, second.port, third.port], scale)
     };
     let crowd = Crowd::join(manner, scale.pick(60, 300)).await?;
     let load = Load::start(client, scale.pick(50, 200), 64);
@@ -106,9 +102,7 @@ pub(super) async fn rolling(scale: Scale, report: &mut Report) -> Outcome<()> {
         report.hold(status.success(), "a gateway did not exit with 0");
         crowd.greeted().await?;
     }
-    let last = load.stop().await?;
-    report.books.sent = Some(last);
-    crowd.reach(last).await?;
+    caught_up(report, load, &crowd).await?;
     report.figure("moved", read(&crowd.seen.ended));
     report.expect("moved_by_1001", crowd.seen.code(1001), read(&crowd.seen.ended));
     report.expect("unrecovered", read(&crowd.seen.unrecovered), 0);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::{exact, memory, read};
+use super::{caught_up, exact, memory, read};
 use crate::crowd::{Crowd, Manner};
 use crate::load::Load;
 use crate::nats::Nats;
@@ -34,10 +34,8 @@ pub(super) async fn killed(scale: Scale, report: &mut Report) -> Outcome<()> {
     let second = Gateway::start(&nats.url(), &[]).await?;
     let clients = scale.pick(40, 200);
     let manner = Manner {
-        ports: vec![first.port, second.port],
-        comes_back: true,
         spread: true,
-        seed: scale.seed,
+        ..Manner::on(&[first.port, second.port], scale)
     };
     let crowd = Crowd::join(manner, clients).await?;
     let load = Load::start(client.clone(), scale.pick(100, 500), 64);
@@ -73,9 +71,7 @@ pub(super) async fn killed(scale: Scale, report: &mut Report) -> Outcome<()> {
         report.figure("presence_gone_s", gone.as_secs());
     }
     load.more(50).await?;
-    let last = load.stop().await?;
-    report.books.sent = Some(last);
-    crowd.reach(last).await?;
+    caught_up(report, load, &crowd).await?;
     sleep(Duration::from_secs(2)).await;
     report.expect("closed", read(&crowd.seen.ended), clients as u64 / 2);
     report.expect("unrecovered", read(&crowd.seen.unrecovered), 0);
@@ -89,13 +85,7 @@ pub(super) async fn killed(scale: Scale, report: &mut Report) -> Outcome<()> {
 pub(super) async fn rounds(scale: Scale, report: &mut Report) -> Outcome<()> {
     let nats = Nats::start().await?;
     let gateway = Gateway::start(&nats.url(), &[]).await?;
-    let manner = Manner {
-        ports: vec![gateway.port],
-        comes_back: true,
-        spread: false,
-        seed: scale.seed,
-    };
-    let crowd = Crowd::join(manner, scale.pick(100, 500)).await?;
+    let crowd = Crowd::on(&gateway, scale, scale.pick(100, 500)).await?;
     let load = Load::start(nats.client().await?, scale.pick(50, 100), 64);
     load.more(20).await?;
     crowd.shake().await?;
@@ -108,9 +98,7 @@ pub(super) async fn rounds(scale: Scale, report: &mut Report) -> Outcome<()> {
         slowest = slowest.max(begun.elapsed());
         load.more(10).await?;
     }
-    let last = load.stop().await?;
-    report.books.sent = Some(last);
-    crowd.reach(last).await?;
+    caught_up(report, load, &crowd).await?;
     report.figure("rounds", rounds);
     report.figure("slowest_ms", slowest.as_millis());
     report.expect("closed", read(&crowd.seen.ended), 0);

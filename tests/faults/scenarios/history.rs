@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{exact, memory, read};
-use crate::crowd::{Crowd, Manner};
+use super::{caught_up, exact, memory, read};
+use crate::crowd::Crowd;
 use crate::load::{self, Load};
 use crate::nats::Nats;
 use crate::process::Gateway;
@@ -31,13 +31,7 @@ async fn api(client: &async_nats::Client, operation: &str, body: &Value) -> Outc
 }
 
 async fn crowd(scale: Scale, gateway: &Gateway) -> Outcome<Crowd> {
-    let manner = Manner {
-        ports: vec![gateway.port],
-        comes_back: true,
-        spread: false,
-        seed: scale.seed,
-    };
-    Crowd::join(manner, scale.pick(30, 200)).await
+    Crowd::on(gateway, scale, scale.pick(30, 200)).await
 }
 
 /// Who listens notices nothing; who comes back from before the purge is told.
@@ -65,9 +59,7 @@ pub(super) async fn purged(scale: Scale, report: &mut Report) -> Outcome<()> {
     };
     report.expect("resumed_over_purge", recovered, false);
     report.figure("told_after_ms", begun.elapsed().as_millis());
-    let last = load.stop().await?;
-    report.books.sent = Some(last);
-    crowd.reach(last).await?;
+    caught_up(report, load, &crowd).await?;
     report.expect("closed", read(&crowd.seen.ended), 0);
     report.expect("unrecovered", read(&crowd.seen.unrecovered), 0);
     exact(report, &crowd.seen);

@@ -5,8 +5,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{exact, memory, read};
-use crate::crowd::{Crowd, Manner};
+use super::{caught_up, exact, memory, read};
+use crate::crowd::Crowd;
 use crate::load::Load;
 use crate::nats::Nats;
 use crate::process::Gateway;
@@ -63,13 +63,7 @@ impl Idler {
 pub(super) async fn slow_heads(scale: Scale, report: &mut Report) -> Outcome<()> {
     let nats = Nats::start().await?;
     let gateway = Gateway::start(&nats.url(), &[]).await?;
-    let manner = Manner {
-        ports: vec![gateway.port],
-        comes_back: true,
-        spread: false,
-        seed: scale.seed,
-    };
-    let crowd = Crowd::join(manner, 20).await?;
+    let crowd = Crowd::on(&gateway, scale, 20).await?;
     let load = Load::start(nats.client().await?, 20, 64);
     let base = gateway.forget_peak()?;
     let each = scale.pick(20, 1000);
@@ -113,9 +107,7 @@ pub(super) async fn slow_heads(scale: Scale, report: &mut Report) -> Outcome<()>
         answer["data"]["code"] == "no_worker",
         "a good client is no longer answered",
     );
-    let last = load.stop().await?;
-    report.books.sent = Some(last);
-    crowd.reach(last).await?;
+    caught_up(report, load, &crowd).await?;
     report.expect("others_closed", read(&crowd.seen.ended), 0);
     exact(report, &crowd.seen);
     memory(report, &gateway, base, scale.pick(16.0, 96.0))?;

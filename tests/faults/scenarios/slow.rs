@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::{exact, memory, read};
-use crate::crowd::{Crowd, Manner};
+use super::{caught_up, exact, memory, read};
+use crate::crowd::Crowd;
 use crate::load;
 use crate::nats::Nats;
 use crate::process::Gateway;
@@ -47,13 +47,7 @@ pub(super) async fn stalled(scale: Scale, report: &mut Report) -> Outcome<()> {
     let settings = [("SLOW_QUEUE_BYTES", "256KiB"), ("EVENTS_MEMORY", "4MiB")];
     let gateway = Gateway::start(&nats.url(), &settings).await?;
     let mut stalled = narrow(gateway.port).await?;
-    let manner = Manner {
-        ports: vec![gateway.port],
-        comes_back: true,
-        spread: false,
-        seed: scale.seed,
-    };
-    let crowd = Crowd::join(manner, scale.pick(50, 499)).await?;
+    let crowd = Crowd::on(&gateway, scale, scale.pick(50, 499)).await?;
     let base = gateway.forget_peak()?;
     let mut last = 0;
     let mut events = 0_u64;
@@ -253,13 +247,7 @@ pub(super) async fn neighbours(scale: Scale, report: &mut Report) -> Outcome<()>
     let nats = Nats::start().await?;
     let settings = [("SLOW_WRITE_TIMEOUT", "60s"), ("EVENTS_MEMORY", "4MiB")];
     let gateway = Gateway::start(&nats.url(), &settings).await?;
-    let manner = Manner {
-        ports: vec![gateway.port],
-        comes_back: true,
-        spread: false,
-        seed: scale.seed,
-    };
-    let crowd = Crowd::join(manner, scale.pick(50, 500)).await?;
+    let crowd = Crowd::on(&gateway, scale, scale.pick(50, 500)).await?;
     let load = load::Load::start(nats.client().await?, 20, 4 << 10);
     load.more(40).await?;
     let base = gateway.forget_peak()?;
@@ -276,9 +264,7 @@ pub(super) async fn neighbours(scale: Scale, report: &mut Report) -> Outcome<()>
         load.more(10).await?;
     }
     report.beside(&mut rounds, "who reads waits for who does not");
-    let last = load.stop().await?;
-    report.books.sent = Some(last);
-    crowd.reach(last).await?;
+    caught_up(report, load, &crowd).await?;
     report.expect("others_closed", read(&crowd.seen.ended), 0);
     exact(report, &crowd.seen);
     memory(report, &gateway, base, 48.0)?;

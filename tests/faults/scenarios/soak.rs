@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{exact, read};
-use crate::crowd::{Crowd, Manner};
+use super::{caught_up, exact, read};
+use crate::crowd::Crowd;
 use crate::load::Load;
 use crate::nats::{Nats, subscriptions};
 use crate::process::Gateway;
@@ -22,18 +22,12 @@ pub(super) async fn soak(scale: Scale, report: &mut Report) -> Outcome<()> {
     let (nats, monitor) = Nats::watched().await?;
     // little history in memory, so that it is full when the measurement begins
     let gateway = Gateway::start(&nats.url(), &[("EVENTS_MEMORY", "1MiB")]).await?;
-    let manner = Manner {
-        ports: vec![gateway.port],
-        comes_back: true,
-        spread: false,
-        seed: scale.seed,
-    };
     let client = nats.client().await?;
     // it stays, so that its room does
     let mut talk = Talk::open(gateway.port).await?;
     talk.ask("get_system_info").await?;
     let opened = (gateway.descriptors()?, subscriptions(monitor).await?);
-    let crowd = Crowd::join(manner.clone(), scale.pick(50, 100)).await?;
+    let crowd = Crowd::on(&gateway, scale, scale.pick(50, 100)).await?;
     let load = Load::start(client, 100, 256);
     let begun = Instant::now();
     let mut samples = Vec::new();
@@ -50,9 +44,7 @@ pub(super) async fn soak(scale: Scale, report: &mut Report) -> Outcome<()> {
         }
         samples.push((begun.elapsed().as_secs_f64() / 60.0, gateway.resident()?));
     }
-    let last = load.stop().await?;
-    report.books.sent = Some(last);
-    crowd.reach(last).await?;
+    caught_up(report, load, &crowd).await?;
     let settled = samples.split_off(samples.len() / 2);
     let base = settled.first().map_or(0.0, |(_, mib)| *mib);
     let peak = settled.iter().map(|(_, mib)| *mib).fold(0.0, f64::max);

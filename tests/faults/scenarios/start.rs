@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{exact, memory, read};
-use crate::crowd::{Crowd, Manner};
+use super::{caught_up, exact, memory, read};
+use crate::crowd::Crowd;
 use crate::load::Load;
 use crate::nats::Nats;
 use crate::process::{Gateway, free_port};
@@ -14,15 +14,6 @@ use crate::report::Report;
 use crate::small_disk::SmallDisk;
 use crate::talk::Talk;
 use crate::{Outcome, PATIENCE, Scale, worker};
-
-fn manner(gateway: &Gateway, scale: Scale) -> Manner {
-    Manner {
-        ports: vec![gateway.port],
-        comes_back: true,
-        spread: false,
-        seed: scale.seed,
-    }
-}
 
 /// A name that does not resolve, and a server that starts after the gateway.
 pub(super) async fn before_nats(scale: Scale, report: &mut Report) -> Outcome<()> {
@@ -52,12 +43,10 @@ pub(super) async fn before_nats(scale: Scale, report: &mut Report) -> Outcome<()
     );
     let nats = Nats::start_at(port).await?;
     gateway.ready().await?;
-    let crowd = Crowd::join(manner(&gateway, scale), 20).await?;
+    let crowd = Crowd::on(&gateway, scale, 20).await?;
     let load = Load::start(nats.client().await?, 50, 64);
     load.more(50).await?;
-    let last = load.stop().await?;
-    report.books.sent = Some(last);
-    crowd.reach(last).await?;
+    caught_up(report, load, &crowd).await?;
     exact(report, &crowd.seen);
     crowd.leave().await;
     // and whoever ends it while it waits need not wait with it
@@ -97,7 +86,7 @@ pub(super) async fn clock(scale: Scale, report: &mut Report) -> Outcome<()> {
     ];
     let mut gateway = Gateway::spawn_in(&nats.url(), &[], &environment)?;
     gateway.ready().await?;
-    let crowd = Crowd::join(manner(&gateway, scale), scale.pick(20, 100)).await?;
+    let crowd = Crowd::on(&gateway, scale, scale.pick(20, 100)).await?;
     let mut talk = Talk::open(gateway.port).await?;
     let load = Load::start(client, 50, 64);
     let base = gateway.forget_peak()?;
@@ -120,10 +109,8 @@ pub(super) async fn clock(scale: Scale, report: &mut Report) -> Outcome<()> {
         stamps.last().is_some_and(|last| *last < ahead),
         &format!("the clock did not jump: {stamps:?}"),
     );
-    let last = load.stop().await?;
     report.answers(asked, answered);
-    report.books.sent = Some(last);
-    crowd.reach(last).await?;
+    caught_up(report, load, &crowd).await?;
     report.expect("closed", read(&crowd.seen.ended), 0);
     report.expect("unrecovered", read(&crowd.seen.unrecovered), 0);
     exact(report, &crowd.seen);
@@ -152,7 +139,7 @@ pub(super) async fn disk_full(scale: Scale, report: &mut Report) -> Outcome<()> 
     let client = nats.client().await?;
     worker::slow(client.clone()).await?;
     let gateway = Gateway::start(&nats.url(), &[]).await?;
-    let crowd = Crowd::join(manner(&gateway, scale), 20).await?;
+    let crowd = Crowd::on(&gateway, scale, 20).await?;
     let mut talk = Talk::aside(gateway.port).await?;
     let load = Load::start(client, 50, 16 << 10);
     load.more(50).await?;
@@ -194,9 +181,7 @@ pub(super) async fn disk_full(scale: Scale, report: &mut Report) -> Outcome<()> 
     report.figure("done", done);
     report.figure("refused", refused);
     report.answers(5, done + refused);
-    let last = load.stop().await?;
-    report.books.sent = Some(last);
-    crowd.reach(last).await?;
+    caught_up(report, load, &crowd).await?;
     report.expect("closed", read(&crowd.seen.ended), 0);
     exact(report, &crowd.seen);
     memory(report, &gateway, base, 48.0)?;

@@ -79,12 +79,7 @@ pub(super) async fn storm(scale: Scale, report: &mut Report) -> Outcome<()> {
     let mut taking = Gateway::start(&nats.url(), &[]).await?;
     let clients = scale.pick(200, 2000);
     let storms = scale.pick(2, 7);
-    let manner = Manner {
-        ports: vec![leaving.port, taking.port],
-        comes_back: true,
-        spread: false,
-        seed: scale.seed,
-    };
+    let manner = Manner::on(&[leaving.port, taking.port], scale);
     let mut crowd = FarCrowd::join(manner, clients).await?;
     let load = Load::start(nats.client().await?, 20, 64);
     let (mut beside, mut settled) = (Vec::new(), Vec::new());
