@@ -91,7 +91,7 @@ pub(crate) const ALL: &[Scenario] = &[
     scenario("gateway_killed", "C16", true, 240, |scale, report| {
         Box::pin(gateways::killed(scale, report))
     }),
-    scenario("reconnect_storm", "C19", true, 240, |scale, report| {
+    scenario("reconnect_storm", "C19", true, 400, |scale, report| {
         Box::pin(storm::storm(scale, report))
     }),
     scenario("recovery_storm_rounds", "C20", true, 400, |scale, report| {
