@@ -16,6 +16,8 @@ use crate::{Outcome, Plan, SPACE};
 
 /// Models as they are in practice: a box, a plate with holes, hundreds of parts.
 const SIZES: [(&str, usize); 3] = [("4 kB", 4 << 10), ("1 MB", 1 << 20), ("12 MB", 12 << 20)];
+/// Models of each size sent in one turn: the smaller they are, the more a single one says of the machine's mood.
+const TURNS: [usize; 3] = [20, 8, 2];
 /// Hundreds of megabytes in one go: no answer within this is a failure of the run, not a number in it.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Pages that look at once.
@@ -82,8 +84,8 @@ pub(crate) async fn run(plan: &Plan) -> Outcome<()> {
     let mut one = vec![vec![Vec::new(); SIZES.len()]; sides.len()];
     for _ in 0..plan.repeats {
         for (side, place) in sides.iter().enumerate() {
-            for (at, (_, size)) in SIZES.iter().enumerate() {
-                one[side][at].push(served(place, *size, 1, 1).await?);
+            for (at, ((_, size), turns)) in SIZES.iter().zip(TURNS).enumerate() {
+                one[side][at].push(served(place, *size, 1, turns).await?);
             }
         }
     }
