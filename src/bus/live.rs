@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_nats::{Message, Subscriber};
-use futures_util::{FutureExt, Stream};
+use futures_util::{FutureExt, Stream, StreamExt};
 
 use super::calls::header;
 use super::connect::Core;
@@ -36,6 +36,11 @@ pub struct Live {
     fetching: Option<(Stored, Fetching)>,
     /// Losses on the way that were possible when the subscription was last known to be whole.
     losses: Losses,
+    /// Tells, before anything the new one sends, that a stream has another leader. The old one may have stored
+    /// messages that it did not live to send.
+    elections: Option<Subscriber>,
+    /// It did.
+    elected: bool,
 }
 
 /// What may have cost messages: the connection made anew, a full queue of a subscription.
@@ -89,8 +94,18 @@ impl Live {
     /// Whether messages may have been lost since it was last known to be whole. A message taken before this was asked
     /// belongs to the doubtful ones: read the stream, not the message.
     #[must_use]
-    pub fn interrupted(&self) -> bool {
-        self.losses != Losses::now(&self.core)
+    pub fn interrupted(&mut self) -> bool {
+        self.hear_elections();
+        self.elected || self.losses != Losses::now(&self.core)
+    }
+
+    /// Notes elections that are here already: they came before the messages that are here.
+    fn hear_elections(&mut self) {
+        if let Some(elections) = &mut self.elections {
+            while elections.next().now_or_never().flatten().is_some() {
+                self.elected = true;
+            }
+        }
     }
 
     /// Returns when the broker is known to send everything again; what was stored from then on comes.
@@ -99,10 +114,12 @@ impl Live {
     /// `bus_down`.
     pub async fn settle(&mut self) -> Result<(), Fault> {
         let losses = Losses::now(&self.core);
+        self.hear_elections();
         if !self.core.egress.round_trip(NOTED).await {
             return Err(down());
         }
         self.losses = losses;
+        self.elected = false;
         Ok(())
     }
 
@@ -240,6 +257,14 @@ impl Bus {
         for subject in subjects {
             subscribers.push(core.egress.subscribe(subject).await?);
         }
+        let elections = match core.settings.events.history {
+            true => Some(
+                core.egress
+                    .subscribe(contract::streams::ELECTIONS.to_owned())
+                    .await?,
+            ),
+            false => None,
+        };
         if !core.egress.round_trip(NOTED).await {
             return Err(down());
         }
@@ -250,6 +275,8 @@ impl Bus {
             topics: HashMap::new(),
             fetching: None,
             losses,
+            elections,
+            elected: false,
         })
     }
 }

@@ -190,7 +190,7 @@ impl Room {
                     ticks = ticks.wrapping_add(1);
                     self.weigh();
                     if whole && up {
-                        let doubtful = live.as_ref().is_none_or(Live::interrupted);
+                        let doubtful = live.as_mut().is_none_or(Live::interrupted);
                         whole = !doubtful && !ticks.is_multiple_of(5) && self.compare().await;
                     }
                     let idle = empty_since.is_some_and(|since| since.elapsed() > LINGER);

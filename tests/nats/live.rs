@@ -59,6 +59,27 @@ async fn live_messages_that_no_stream_republished_are_ignored_and_counted() {
 }
 
 #[tokio::test]
+async fn what_a_new_leader_sends_is_doubtful_until_settled() {
+    let server = Server::start().await;
+    let bus = Plan::at(&server).connect().await.unwrap();
+    let main = space("main");
+    let mut live = bus.live(&main, "voice").await.unwrap();
+    assert!(!live.interrupted());
+    // as the server tells it, and then something of the new leader's on the same way
+    let other = server.client().await;
+    for (subject, body) in [
+        ("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.GW_EVENTS", "{}"),
+        ("gw.v1.evt.main.voice.t", "1"),
+    ] {
+        other.publish(subject, body.into()).await.unwrap();
+    }
+    assert_eq!(patiently(live.next()).await.unwrap().body, Body::json("1"));
+    assert!(live.interrupted());
+    live.settle().await.unwrap();
+    assert!(!live.interrupted());
+}
+
+#[tokio::test]
 async fn a_burst_is_there_without_waiting() {
     let server = Server::start().await;
     let bus = Plan::at(&server).connect().await.unwrap();

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::config;
 use crate::message::Class;
 
+/// Where servers tell that a stream, of whomever, has a new leader.
+pub const ELECTIONS: &str = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.*";
 /// Events, in order, for replay.
 pub const EVENTS: &str = "GW_EVENTS";
 /// The last value of each topic.
