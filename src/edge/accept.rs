@@ -77,9 +77,10 @@ async fn accept(gateway: Arc<Gateway>, listener: TcpListener, purpose: Purpose) 
             gateway.tasks.spawn(refuse(stream));
             continue;
         };
-        let (gateway, routes) = (gateway.clone(), routes.clone());
-        let tasks = gateway.tasks.clone();
-        tasks.spawn(async move { serve(gateway, routes, stream, address, purpose, place).await });
+        let (own, routes) = (gateway.clone(), routes.clone());
+        gateway
+            .tasks
+            .spawn(serve(own, routes, stream, address, purpose, place));
     }
 }
 
@@ -107,6 +108,7 @@ async fn refuse(mut stream: TcpStream) {
     .await;
 }
 
+/// Looks at what comes. Whoever stays gets a task of its own, so that this one's memory is not kept for its life.
 async fn serve(
     gateway: Arc<Gateway>,
     routes: Routes,
@@ -138,7 +140,10 @@ async fn serve(
     };
     match dialect {
         Some(_) if gateway.drain.is_cancelled() => gateway.metrics.rejected.draining.inc(),
-        Some(dialect) => raw::serve(gateway, stream, address, dialect, place).await,
+        Some(dialect) => {
+            let tasks = gateway.tasks.clone();
+            tasks.spawn(raw::serve(gateway, stream, address, dialect, place));
+        }
         None => serve_http(gateway, routes, stream, address, purpose, place).await,
     }
 }
@@ -166,6 +171,7 @@ async fn serve_http(
         routes.call(request)
     });
     let draining = gateway.drain.is_cancelled();
+    // boxed: whatever passes it on would hold a copy's room of its own, and thousands may wait here at once
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .keep_alive(!draining)
@@ -173,8 +179,8 @@ async fn serve_http(
         .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
+    let mut connection = Box::pin(connection);
     let served = async {
-        tokio::pin!(connection);
         tokio::select! {
             result = connection.as_mut() => result,
             () = gateway.drain.cancelled(), if !draining => {

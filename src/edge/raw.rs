@@ -25,14 +25,14 @@ pub fn dialect() -> Option<&'static dyn Dialect> {
     dialect::ALL.iter().copied().find(|dialect| is_raw(*dialect))
 }
 
-/// Runs a raw connection to its end.
-pub async fn serve(
+/// Sets up a raw connection; the future runs it to its end.
+pub fn serve(
     gateway: Arc<Gateway>,
     stream: TcpStream,
     peer: SocketAddr,
     dialect: &'static dyn Dialect,
     place: OwnedSemaphorePermit,
-) {
+) -> impl Future<Output = ()> + Send + use<> {
     let settings = gateway.config.dialects.get(dialect.name());
     let space = settings
         .and_then(|own| Space::parse(&own.space).ok())
@@ -53,5 +53,5 @@ pub async fn serve(
         early: Bytes::new(),
         place,
     };
-    connection::run(gateway, Line::Socket(stream), guest).await;
+    connection::run(gateway, Line::Socket(stream), guest)
 }
