@@ -65,7 +65,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let (host, port) = nats.server();
     trace::broker(host, port);
     let names: Vec<&str> = crate::dialect::ALL.iter().map(|dialect| dialect.name()).collect();
-    let metrics = Metrics::new(&names);
+    let metrics = Metrics::counting(&names, config.ops.metrics);
     let readiness = Arc::new(Readiness::default());
     let numbers: BTreeMap<&str, u16> = ports
         .iter()

@@ -92,6 +92,8 @@ pub struct Ops {
     pub bind: Vec<IpAddr>,
     /// Default 8081.
     pub port: u16,
+    /// Whether messages are counted, for `/metrics`. Default yes.
+    pub metrics: bool,
 }
 
 /// WebSocket clients.

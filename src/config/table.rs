@@ -133,6 +133,13 @@ fn gateway() -> Vec<Setting> {
             "The operations port: metrics and probes.",
             |c| &mut c.ops.port,
         ),
+        row(
+            "ops.metrics",
+            kind::FLAG,
+            "true",
+            "Counts messages and serves `/metrics`. Off saves about a hundredth of the processor time of a command, and all there is to see.",
+            |c| &mut c.ops.metrics,
+        ),
     ]
 }
 

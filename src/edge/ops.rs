@@ -66,6 +66,10 @@ fn answer(
         return response;
     }
     match path {
+        "/metrics" if !metrics.counts() => json(
+            StatusCode::NOT_FOUND,
+            &json!({"error": "not_found", "message": "nothing is counted: ops.metrics is off"}),
+        ),
         "/metrics" => {
             scrape();
             typed(
@@ -215,5 +219,14 @@ mod tests {
         assert_eq!(ops.get("/").0, 404);
         assert!(ops.get("/metric").1.contains("\"/metrics\""));
         assert_eq!(ops.scrapes.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn where_nothing_is_counted_there_is_nothing_to_scrape() {
+        let mut ops = Ops::new();
+        ops.metrics = Metrics::counting(&["voice"], false);
+        let (status, text) = ops.get("/metrics");
+        assert_eq!((status, ops.scrapes.load(Ordering::Relaxed)), (404, 0));
+        assert!(text.contains("ops.metrics"), "{text}");
     }
 }

@@ -234,7 +234,7 @@ impl Calls {
         }
         self.outbox.flush();
         if let Some(at) = self.rendered.take() {
-            self.metrics.stage.write.observe(at.elapsed().as_secs_f64());
+            self.metrics.stage.write.since(at);
         }
         self.heard();
         end
@@ -250,7 +250,7 @@ impl Calls {
 
     async fn call(&mut self, mut command: Command) -> Result<(), Fault> {
         let now = clock::unix();
-        let since = clock::now();
+        let since = self.metrics.now();
         let id = command.id;
         let mut span = self.span(&command);
         command.traceparent = span.as_ref().map(CommandSpan::traceparent);

@@ -293,8 +293,7 @@ impl Connection {
                     }
                     self.pace.resume();
                     if let Some(since) = since.filter(|_| outbox.blocked().is_none()) {
-                        let queue = &self.calls.metrics().stage.queue;
-                        queue.observe(since.elapsed().as_secs_f64());
+                        self.calls.metrics().stage.queue.since(since);
                     }
                     others_first(outbox.blocked().is_some()).await;
                 }
@@ -341,7 +340,7 @@ impl Connection {
                             self.heard = clock::now();
                         }
                         if self.calls.answered(&reply) {
-                            let since = clock::now();
+                            let since = self.calls.metrics().now();
                             self.session.reply(now, reply, steps);
                             self.calls.rendered(since, steps);
                         }

@@ -118,9 +118,9 @@ impl Observe for Timings {
         let Some((_, dialect)) = self.lanes.get(usize::from(lane)) else {
             return;
         };
-        dialect.stage.bus.observe(bus.as_secs_f64());
+        dialect.stage.bus.took(bus);
         if let Some(worker) = worker {
-            dialect.stage.worker.observe(worker.as_secs_f64());
+            dialect.stage.worker.took(worker);
         }
     }
 

@@ -9,40 +9,20 @@ use prometheus::{Encoder, Histogram, IntCounter, IntCounterVec, IntGauge, Regist
 
 use crate::telemetry::metrics::dialect::Families;
 pub use crate::telemetry::metrics::dialect::{DialectMetrics, Dropped, Outcome, SlowActions, Stages};
+pub use crate::telemetry::metrics::handle::{Counter, Gauge, Times};
 use crate::telemetry::metrics::make::Make;
+pub use crate::telemetry::metrics::rejected::Rejected;
 use crate::telemetry::metrics::services::Services;
 pub use crate::telemetry::metrics::services::Work;
 use crate::telemetry::metrics::streams::Streams;
 pub use crate::telemetry::metrics::streams::{Kept, STREAMS, Used};
 
 mod dialect;
+mod handle;
 mod make;
+mod rejected;
 mod services;
 mod streams;
-
-/// Connections and messages turned away before they belonged to a dialect's conversation.
-pub struct Rejected {
-    /// Origin not allowed.
-    pub origin: IntCounter,
-    /// No valid upgrade.
-    pub handshake: IntCounter,
-    /// Too many connections, or too much being received.
-    pub limit: IntCounter,
-    /// Message or head above its limit.
-    pub too_large: IntCounter,
-    /// Violates the framing.
-    pub bad_frame: IntCounter,
-    /// Came during shutdown.
-    pub draining: IntCounter,
-    /// Invalid space, or too many.
-    pub space: IntCounter,
-    /// Request head not complete in time.
-    pub header_timeout: IntCounter,
-    /// Said nothing, or nothing recognised.
-    pub first_byte: IntCounter,
-    /// A message began and did not go on.
-    pub stalled: IntCounter,
-}
 
 /// The two ways of something that goes both.
 pub struct Directions {
@@ -67,6 +47,7 @@ pub struct Screenshots {
 
 /// Every metric of the process.
 pub struct Metrics {
+    counted: bool,
     registry: Registry,
     families: Families,
     dialects: Mutex<BTreeMap<String, Arc<DialectMetrics>>>,
@@ -118,6 +99,18 @@ impl Metrics {
     /// Registers everything, with all series of these dialects at 0.
     #[must_use]
     pub fn new(dialects: &[&str]) -> Arc<Self> {
+        Self::counting(dialects, true)
+    }
+
+    /// Whether messages are counted at all; [`Metrics::text`] tells nothing of them where they are not.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.counted
+    }
+
+    /// As [`Metrics::new`], or without counting a message, for whoever looks at no figures.
+    #[must_use]
+    pub fn counting(dialects: &[&str], counted: bool) -> Arc<Self> {
         let registry = Registry::new();
         // absent where /proc is; the rest of the metrics does not depend on it
         let _ = registry.register(Box::new(ProcessCollector::for_self()));
@@ -130,6 +123,7 @@ impl Metrics {
         .with_label_values(&[env!("CARGO_PKG_VERSION")])
         .set(1);
         let metrics = Self {
+            counted,
             families: Families::new(&make),
             dialects: Mutex::default(),
             rejected: Rejected::new(&make),
@@ -206,7 +200,7 @@ impl Metrics {
         if let Some(known) = dialects.get(name) {
             return known.clone();
         }
-        let new = Arc::new(self.families.resolve(name));
+        let new = Arc::new(self.families.resolve(name, self.counted));
         dialects.insert(name.to_owned(), new.clone());
         new
     }
@@ -248,25 +242,6 @@ impl Metrics {
     }
 }
 
-impl Rejected {
-    fn new(make: &Make<'_>) -> Self {
-        let reasons = make.counters("rejected_total", "Turned away, by reason.", &["reason"]);
-        let reason = |reason| reasons.with_label_values(&[reason]);
-        Self {
-            origin: reason("origin"),
-            handshake: reason("handshake"),
-            limit: reason("limit"),
-            too_large: reason("too_large"),
-            bad_frame: reason("bad_frame"),
-            draining: reason("draining"),
-            space: reason("space"),
-            header_timeout: reason("header_timeout"),
-            first_byte: reason("first_byte"),
-            stalled: reason("stalled"),
-        }
-    }
-}
-
 impl Screenshots {
     fn new(make: &Make<'_>) -> Self {
         let results = make.counters(
@@ -296,6 +271,8 @@ impl Directions {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::message::Code;
     use crate::telemetry::metrics::services::MAX_SERVICES;
@@ -323,13 +300,31 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_is_counted_nothing_is_told() {
+        let metrics = Metrics::counting(&["voice"], false);
+        let voice = metrics.dialect("voice");
+        let began = voice.now();
+        voice.connected();
+        voice.frame_in(began);
+        voice.offence("no_type");
+        voice.written(1, 10);
+        voice.command_ended(began, Outcome::Done);
+        voice.delivered(&[1]);
+        assert_eq!((voice.sent.get(), voice.command(Outcome::Done).count()), (0, 0));
+        assert_eq!(voice.now(), began, "the clock is not read");
+        assert!(!metrics.text().contains("dialect=\"voice\""));
+    }
+
+    #[test]
     fn each_outcome_and_code_has_its_own_series() {
         let metrics = Metrics::new(&["voice"]);
         let voice = metrics.dialect("voice");
         for code in Code::ALL {
-            voice.command(Outcome::Failed(code)).observe(0.2);
+            voice
+                .command(Outcome::Failed(code))
+                .took(Duration::from_millis(200));
         }
-        voice.command(Outcome::Local).observe(0.2);
+        voice.command(Outcome::Local).took(Duration::from_millis(200));
         voice.closed(1009);
         voice.closed(4999);
         voice.offence("no_type");

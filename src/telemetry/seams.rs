@@ -7,6 +7,13 @@ use crate::telemetry::clock;
 use crate::telemetry::metrics::{DialectMetrics, Outcome};
 
 impl DialectMetrics {
+    /// The clock, for whatever only the metrics want to know.
+    #[must_use]
+    #[inline]
+    pub fn now(&self) -> Instant {
+        self.still.unwrap_or_else(clock::now)
+    }
+
     /// A connection opened.
     pub fn connected(&self) {
         self.opened.inc();
@@ -17,13 +24,13 @@ impl DialectMetrics {
     pub fn disconnected(&self, code: u16, since: Instant) {
         self.connections.dec();
         self.closed(code);
-        self.lifetime.observe(since.elapsed().as_secs_f64());
+        self.lifetime.since(since);
     }
 
     /// A message of a client was read; its bytes are counted as they come.
     pub fn frame_in(&self, started: Instant) {
         self.received.inc();
-        self.stage.decode.observe(started.elapsed().as_secs_f64());
+        self.stage.decode.since(started);
     }
 
     /// A client's socket took so many bytes, and with them the last one of so many messages.
@@ -37,19 +44,23 @@ impl DialectMetrics {
 
     /// A command that came at `since` got its final answer, or was withdrawn.
     pub fn command_ended(&self, since: Instant, outcome: Outcome) {
-        self.command(outcome).observe(since.elapsed().as_secs_f64());
+        self.command(outcome).since(since);
     }
 
     /// Events were encoded for everybody, or an answer for the one who asked.
     pub fn encoded(&self, took: Duration) {
-        self.stage.encode.observe(took.as_secs_f64());
+        self.stage.encode.took(took);
     }
 
     /// Events that entered the system at `times` were given to the clients of a room.
     pub fn delivered(&self, times: &[Nanos]) {
+        if self.still.is_some() {
+            return;
+        }
         let now = clock::unix();
         for time in times {
-            self.delivery_lag.observe(now.saturating_sub(*time) as f64 / 1e9);
+            self.delivery_lag
+                .took(Duration::from_nanos(now.saturating_sub(*time)));
         }
     }
 

@@ -113,7 +113,8 @@ async fn hear_nats(mut client: NatsSocket, tally: Arc<Tally>) -> Outcome<()> {
     }
 }
 
-async fn hear_gateway(mut client: Socket, tally: Arc<Tally>) -> Outcome<()> {
+/// Hears events through a gateway.
+pub(crate) async fn hear_gateway(mut client: Socket, tally: Arc<Tally>) -> Outcome<()> {
     let mut expected = None;
     loop {
         if let Some(number) = tick(client.next().await?) {

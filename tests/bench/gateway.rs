@@ -20,6 +20,7 @@ mod servers;
 mod socket;
 mod socketio;
 mod tcp;
+mod watched;
 
 use clap::Parser;
 
@@ -95,6 +96,9 @@ async fn main() -> Outcome<()> {
     }
     if plan.has("cad") {
         cad::run(&plan).await?;
+    }
+    if plan.has("watched") {
+        watched::run(&plan).await?;
     }
     Ok(())
 }

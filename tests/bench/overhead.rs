@@ -4,11 +4,11 @@
 //! command's way does, and the same loop without them, block by block. What is between the two is the price; the
 //! gateway's own CPU for a command, measured on its process, is what it is a share of.
 //!
-//! Not two whole gateways, one with metrics and one without: from one run to the next the CPU of a command differs by
-//! more than all of this costs, and a switch that only this program turned would itself be on every message's way.
+//! Two whole gateways, one of them without metrics, stand beside each other in `watched`: there the CPU of a command
+//! differs from turn to turn by more than all of this costs.
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use causeway::message::Code;
 use causeway::telemetry::clock;
@@ -43,28 +43,28 @@ pub(crate) fn measure() -> Overhead {
         let since = clock::now();
         black_box(gate.sample(black_box(None)));
         voice.in_flight.inc();
-        voice.stage.bus.observe(0.000_1);
-        voice.stage.worker.observe(0.000_05);
+        voice.stage.bus.took(Duration::from_micros(100));
+        voice.stage.worker.took(Duration::from_micros(50));
         voice.in_flight.dec();
         voice.command_ended(since, Ended::Done);
         let began = clock::now();
         let rendered = clock::now();
         voice.encoded(rendered - began);
         voice.written(1, 128);
-        voice.stage.write.observe(rendered.elapsed().as_secs_f64());
+        voice.stage.write.since(rendered);
     });
     let event = price(|| {
         let started = clock::now();
         let began = clock::now();
         voice.encoded(began - started);
-        voice.stage.write.observe(began.elapsed().as_secs_f64());
+        voice.stage.write.since(began);
         voice.delivered(&[clock::unix()]);
     });
     let written = price(|| voice.written(black_box(1), black_box(128)));
     let gate = price(|| {
         black_box(gate.sample(black_box(None)));
     });
-    black_box(voice.command(Ended::Failed(Code::Busy)).get_sample_count());
+    black_box(voice.command(Ended::Failed(Code::Busy)).count());
     Overhead {
         command,
         event,

@@ -76,7 +76,7 @@ pub(crate) async fn measure(plan: &Plan, servers: &Servers) -> Outcome<Roundtrip
 }
 
 /// Answers every command of service `voice` with the body it came with.
-async fn worker(client: async_nats::Client) -> Outcome<()> {
+pub(crate) async fn worker(client: async_nats::Client) -> Outcome<()> {
     let service = client
         .service_builder()
         .queue_group("voice")
@@ -116,7 +116,8 @@ async fn ask_nats(client: &mut NatsSocket, number: u64) -> Outcome<Duration> {
     Ok(begun.elapsed())
 }
 
-async fn ask_gateway(client: &mut Socket, number: u64) -> Outcome<Duration> {
+/// Asks and waits for the answer.
+pub(crate) async fn ask_gateway(client: &mut Socket, number: u64) -> Outcome<Duration> {
     let command = format!("{{\"type\":\"get_system_info\",\"data\":{{\"tick\":{number}}}}}");
     let begun = Instant::now();
     client.send(TEXT, command.as_bytes()).await?;

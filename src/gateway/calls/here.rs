@@ -14,7 +14,7 @@ use crate::telemetry::trace::CommandSpan;
 impl Calls {
     /// What the gateway answers itself costs no round trip.
     pub(super) async fn local(&mut self, command: &Command) -> Reply {
-        let since = clock::now();
+        let since = self.metrics.now();
         let span = self.span(command).map(CommandSpan::here);
         let answered = local::answer(&self.gateway, &self.space, &command.action).await;
         let answer = answered.map_or_else(Answer::Failed, Answer::Done);
@@ -38,7 +38,7 @@ impl Calls {
         steps: &mut Vec<Step>,
     ) {
         let Some(among) = &self.among else { return };
-        let since = clock::now();
+        let since = self.metrics.now();
         let span = asked.and_then(|question| self.question(question));
         let snapshot = self.gateway.look(&among.key).await;
         let now = clock::read();
@@ -91,7 +91,7 @@ impl Calls {
     /// because the one who asks is gone by then.
     pub(super) async fn picture(&mut self, mut command: Command) -> Answer {
         self.in_turn().await;
-        let since = clock::now();
+        let since = self.metrics.now();
         let id = Ulid::new();
         let mut span = self.span(&command);
         if let Some(span) = &mut span {

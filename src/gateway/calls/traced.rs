@@ -7,7 +7,6 @@ use crate::dialect::view::Merge;
 use crate::gateway::calls::{Calls, Tally};
 use crate::gateway::merges::Traced;
 use crate::message::{CallId, Class, Command, Fault};
-use crate::telemetry::clock;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::trace::{AppendSpan, CommandSpan};
 
@@ -99,7 +98,7 @@ impl Calls {
 
     /// An answer was rendered into `steps`, which began at `since`; one that says nothing is heard at once.
     pub fn rendered(&mut self, since: Instant, steps: &[Step]) {
-        let now = clock::now();
+        let now = self.metrics.now();
         self.metrics.encoded(now - since);
         if steps.is_empty() {
             self.heard();

@@ -12,7 +12,6 @@ use crate::gateway::outbox::{Batch, Kind, Parcel, Taken};
 use crate::gateway::ring::Ear;
 use crate::gateway::slow::What;
 use crate::message::{Class, Event, Fault, Offset};
-use crate::telemetry::clock;
 use crate::telemetry::trace::DeliverSpan;
 
 impl Room {
@@ -81,7 +80,7 @@ impl Room {
         if fresh.is_empty() {
             return;
         }
-        let started = clock::now();
+        let started = self.metrics.now();
         let mut batches: Vec<Vec<Parcel>> = Vec::new();
         batches.resize_with(self.ears.len(), Vec::new);
         let mut times = Vec::with_capacity(fresh.len());
@@ -134,10 +133,10 @@ impl Room {
             self.show();
         }
         let batches: Vec<Batch> = batches.into_iter().map(Batch::new).collect();
-        let began = clock::now();
+        let began = self.metrics.now();
         self.metrics.encoded(began - started);
         self.write(&batches).await;
-        self.metrics.stage.write.observe(began.elapsed().as_secs_f64());
+        self.metrics.stage.write.since(began);
         self.metrics.delivered(&times);
         for (span, class, topic, size) in spans {
             span.end(self.key.dialect.name(), class, &topic, size, self.members.len());

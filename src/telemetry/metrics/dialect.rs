@@ -1,8 +1,12 @@
 //! The metrics of one dialect, every handle resolved once: counting looks nothing up.
 
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use std::time::Instant;
+
+use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 
 use crate::message::{Answer, Code};
+use crate::telemetry::clock;
+use crate::telemetry::metrics::handle::{Counter, Gauge, Times};
 use crate::telemetry::metrics::make::Make;
 
 /// Close codes with a series of their own; any other is counted as `other`.
@@ -55,82 +59,84 @@ impl Outcome {
 #[derive(Clone)]
 pub struct Stages {
     /// Frame to command.
-    pub decode: Histogram,
+    pub decode: Times,
     /// Publish to final reply.
-    pub bus: Histogram,
+    pub bus: Times,
     /// The worker's part of that, by both ends' clocks.
-    pub worker: Histogram,
+    pub worker: Times,
     /// Answer or event to frame.
-    pub encode: Histogram,
+    pub encode: Times,
     /// A client that took no byte, until it had taken all that waited.
-    pub queue: Histogram,
+    pub queue: Times,
     /// One batch of events written to everybody in a room, or an answer to the one who asked.
-    pub write: Histogram,
+    pub write: Times,
 }
 
 /// What the queue of a slow client led to.
 #[derive(Clone)]
 pub struct SlowActions {
     /// Closed with a code that says come back.
-    pub close: IntCounter,
+    pub close: Counter,
     /// Oldest events dropped.
-    pub drop_oldest: IntCounter,
+    pub drop_oldest: Counter,
     /// State replaced by newer state.
-    pub conflate: IntCounter,
+    pub conflate: Counter,
 }
 
 /// Messages that did not reach a client, by reason.
 #[derive(Clone)]
 pub struct Dropped {
     /// Dropped under the policy for slow clients.
-    pub slow: IntCounter,
+    pub slow: Counter,
     /// Replaced by newer state of the same topic.
-    pub conflated: IntCounter,
+    pub conflated: Counter,
     /// Meant for a connection that ended before it had them.
-    pub closed: IntCounter,
+    pub closed: Counter,
 }
 
 /// The metrics of one dialect.
 pub struct DialectMetrics {
     /// Open connections.
-    pub connections: IntGauge,
+    pub connections: Gauge,
     /// Connections opened.
-    pub opened: IntCounter,
+    pub opened: Counter,
     /// How long connections lived.
-    pub lifetime: Histogram,
+    pub lifetime: Times,
     /// Messages from clients.
-    pub received: IntCounter,
+    pub received: Counter,
     /// Messages written to clients.
-    pub sent: IntCounter,
+    pub sent: Counter,
     /// Payload bytes from clients.
-    pub received_bytes: IntCounter,
+    pub received_bytes: Counter,
     /// Bytes written to clients.
-    pub sent_bytes: IntCounter,
+    pub sent_bytes: Counter,
     /// Commands without a final answer yet.
-    pub in_flight: IntGauge,
+    pub in_flight: Gauge,
     /// Where the time goes.
     pub stage: Stages,
     /// `Gw-Time` of an event to its write.
-    pub delivery_lag: Histogram,
+    pub delivery_lag: Times,
     /// Bytes queued for clients.
-    pub queue_bytes: IntGauge,
+    pub queue_bytes: Gauge,
     /// Slow clients, by what was done.
     pub slow: SlowActions,
     /// Messages that did not reach a client.
     pub dropped: Dropped,
     /// Resumes that got everything missed.
-    pub recovered: IntCounter,
+    pub recovered: Counter,
     /// Resumes whose history was gone.
-    pub unrecovered: IntCounter,
+    pub unrecovered: Counter,
     /// Messages given to resuming clients.
-    pub recovered_messages: IntCounter,
-    closed: [IntCounter; CLOSE_CODES.len()],
-    closed_other: IntCounter,
-    commands: [Histogram; Code::ALL.len()],
-    commands_done: Histogram,
-    commands_local: Histogram,
+    pub recovered_messages: Counter,
+    closed: [Counter; CLOSE_CODES.len()],
+    closed_other: Counter,
+    commands: [Times; Code::ALL.len()],
+    commands_done: Times,
+    commands_local: Times,
     offences: IntCounterVec,
     name: String,
+    /// Where nothing is counted, the clock that is read for it stands still.
+    pub(in crate::telemetry) still: Option<Instant>,
 }
 
 impl DialectMetrics {
@@ -148,7 +154,7 @@ impl DialectMetrics {
 
     /// The duration of commands with this outcome, from frame read to reply queued.
     #[must_use]
-    pub fn command(&self, outcome: Outcome) -> &Histogram {
+    pub fn command(&self, outcome: Outcome) -> &Times {
         match outcome {
             Outcome::Done => &self.commands_done,
             Outcome::Local => &self.commands_local,
@@ -162,7 +168,9 @@ impl DialectMetrics {
 
     /// Counts an offence. Codes are constants of the dialects, so the label stays bounded.
     pub fn offence(&self, code: &'static str) {
-        self.offences.with_label_values(&[self.name.as_str(), code]).inc();
+        if self.still.is_none() {
+            self.offences.with_label_values(&[self.name.as_str(), code]).inc();
+        }
     }
 }
 
@@ -245,25 +253,32 @@ impl Families {
         }
     }
 
-    /// Resolves and thereby registers every series of a dialect, so that idle panels show 0.
-    pub(super) fn resolve(&self, name: &str) -> DialectMetrics {
+    /// Resolves and thereby registers every series of a dialect, so that idle panels show 0. What is not counted has
+    /// handles that do nothing.
+    pub(super) fn resolve(&self, name: &str, counted: bool) -> DialectMetrics {
         let of = [name];
-        let stage = |stage| self.stage.with_label_values(&[name, stage]);
-        let slow = |action| self.slow.with_label_values(&[name, action]);
-        let dropped = |reason| self.dropped.with_label_values(&[name, reason]);
-        let command = |outcome: Outcome| self.commands.with_label_values(&[name, outcome.name()]);
-        let closed = |code| self.closed.with_label_values(&[name, code]);
-        let recovered = |whole| self.recoveries.with_label_values(&[name, whole]);
-        self.offences.with_label_values(&[name, "bad_json"]);
+        let counter =
+            |of: &IntCounterVec, labels: &[&str]| Counter(counted.then(|| of.with_label_values(labels)));
+        let gauge = |of: &IntGaugeVec| Gauge(counted.then(|| of.with_label_values(&[name])));
+        let times = |of: &HistogramVec, labels: &[&str]| Times(counted.then(|| of.with_label_values(labels)));
+        let stage = |stage| times(&self.stage, &[name, stage]);
+        let slow = |action| counter(&self.slow, &[name, action]);
+        let dropped = |reason| counter(&self.dropped, &[name, reason]);
+        let command = |outcome: Outcome| times(&self.commands, &[name, outcome.name()]);
+        let closed = |code| counter(&self.closed, &[name, code]);
+        let recovered = |whole| counter(&self.recoveries, &[name, whole]);
+        if counted {
+            self.offences.with_label_values(&[name, "bad_json"]);
+        }
         DialectMetrics {
-            connections: self.connections.with_label_values(&of),
-            opened: self.opened.with_label_values(&of),
-            lifetime: self.lifetime.with_label_values(&of),
-            received: self.received.with_label_values(&of),
-            sent: self.sent.with_label_values(&of),
-            received_bytes: self.received_bytes.with_label_values(&of),
-            sent_bytes: self.sent_bytes.with_label_values(&of),
-            in_flight: self.in_flight.with_label_values(&of),
+            connections: gauge(&self.connections),
+            opened: counter(&self.opened, &of),
+            lifetime: times(&self.lifetime, &of),
+            received: counter(&self.received, &of),
+            sent: counter(&self.sent, &of),
+            received_bytes: counter(&self.received_bytes, &of),
+            sent_bytes: counter(&self.sent_bytes, &of),
+            in_flight: gauge(&self.in_flight),
             stage: Stages {
                 decode: stage("decode"),
                 bus: stage("bus"),
@@ -272,8 +287,8 @@ impl Families {
                 queue: stage("queue"),
                 write: stage("write"),
             },
-            delivery_lag: self.delivery_lag.with_label_values(&of),
-            queue_bytes: self.queue_bytes.with_label_values(&of),
+            delivery_lag: times(&self.delivery_lag, &of),
+            queue_bytes: gauge(&self.queue_bytes),
             slow: SlowActions {
                 close: slow("close"),
                 drop_oldest: slow("drop_oldest"),
@@ -286,7 +301,7 @@ impl Families {
             },
             recovered: recovered("true"),
             unrecovered: recovered("false"),
-            recovered_messages: self.recovered_messages.with_label_values(&of),
+            recovered_messages: counter(&self.recovered_messages, &of),
             closed: CLOSE_CODES.map(|(_, code)| closed(code)),
             closed_other: closed("other"),
             commands: Code::ALL.map(|code| command(Outcome::Failed(code))),
@@ -294,6 +309,7 @@ impl Families {
             commands_local: command(Outcome::Local),
             offences: self.offences.clone(),
             name: name.to_owned(),
+            still: (!counted).then(clock::now),
         }
     }
 }
