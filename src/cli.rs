@@ -15,6 +15,7 @@ use crate::telemetry::{log, trace};
 use crate::{app, worker};
 
 mod health;
+mod services;
 
 /// Wrong use of the command line, as sysexits(3) numbers it.
 const USAGE: u8 = 64;
@@ -26,6 +27,7 @@ Examples:
   causeway --set voice.port=off --port 9000 change settings for this run
   causeway worker voice                     run the reference worker for voice
   causeway config default > causeway.toml   a file with every setting explained
+  causeway services                         list who serves on NATS
   causeway check --config causeway.toml     all problems of a configuration at once
 
 Settings come from a file (--config, GW_CONFIG, ./causeway.toml or /etc/causeway/causeway.toml),
@@ -92,6 +94,15 @@ enum Command {
         /// Whose pages
         #[arg(long, default_value = "main")]
         space: String,
+    },
+    /// List who serves on NATS, and what each has done
+    #[command(
+        after_help = "Examples:\n  causeway services          every instance, gateways too\n  causeway services greeter  those of one service, with what they listen on"
+    )]
+    Services {
+        /// Only this one, with its endpoints
+        #[arg(value_name = "SERVICE")]
+        service: Option<String>,
     },
     /// Ask a running gateway whether it is ready, for container probes
     #[command(after_help = "Example, in a Dockerfile:\n  HEALTHCHECK CMD [\"causeway\", \"health\"]")]
@@ -164,6 +175,13 @@ pub fn main() -> ExitCode {
         Command::Screenshots { file, space } => {
             loaded(&sources, |config| screenshots(&config, file.as_deref(), &space))
         }
+        Command::Services { service } => loaded(&sources, |config| {
+            run(async {
+                let list = services::list(&config.nats, service.as_deref()).await?;
+                let _shown = print(&list);
+                Ok::<_, services::NoRoll>(())
+            })
+        }),
         Command::Health { url } => match health::check(&url.unwrap_or_else(|| probe(&sources))) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error),

@@ -13,7 +13,8 @@ use std::process::Command;
 const ARROWS: &[(&str, &[&str])] = &[
     ("lib", &[]),
     ("main", &["cli"]),
-    ("cli", &["app", "config", "telemetry", "worker"]),
+    // the directory for whoever asks at the command line who serves
+    ("cli", &["app", "bus::directory", "config", "telemetry", "worker"]),
     (
         "app",
         &[

@@ -1,6 +1,7 @@
 //! The directory: which services run, at most two seconds old, and frozen while the bus is away.
 
 mod answers;
+mod roll;
 mod roster;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -20,6 +21,7 @@ use super::Running;
 use crate::message::{Code, Fault, Space};
 use answers::Answer;
 pub use answers::{Endpoint, EndpointStats, LastError, Stats};
+pub use roll::{NoRoll, roll};
 use roster::{Key, Roster};
 
 /// Everyone is pinged every second; who stays silent for half of it is asked once more by name.

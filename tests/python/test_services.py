@@ -13,7 +13,7 @@ import subprocess
 import nats
 import pytest
 from documents import Worker
-from stack import Workers
+from stack import BIN, Workers, free_port
 from test_attach import NODE_MODULES, greeter, in_go  # noqa: F401 fixtures
 from viewer import Scripts, joined, page
 
@@ -158,3 +158,50 @@ async def test_the_blender_worker(broker, tmp_path):
 
 async def test_a_worker_to_copy(greeter, broker):  # noqa: F811 the fixture
     await is_a_service(broker, "greeter", "greet", "count")
+
+
+def listed(*arguments: str) -> subprocess.CompletedProcess:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GW_")}
+    return subprocess.run([BIN, "services", *arguments], env=environment, capture_output=True, text=True, timeout=60)
+
+
+def rows(table: str) -> list[list[str]]:
+    """The cells of every line but the first, which names the columns, and the last, which adds up."""
+    head, *lines, _total = table.splitlines()
+    assert head.split() == ["SERVICE", "VERSION", "ID", "REQUESTS", "ERRORS", "MEAN", "WHAT"]
+    return [line.split() for line in lines]
+
+
+async def test_causeway_lists_them_itself(greeter, gateway, broker):  # noqa: F811 the fixture
+    """`causeway services`, for machines without the NATS project's own tool."""
+    connection = await nats.connect(broker.url)
+    ping = await asked(connection, "PING", "greeter")
+    for _ in range(3):
+        answer = await connection.request("gw.v1.cmd.main.greeter.greet", b'{"name": "Ada"}', timeout=30)
+        assert json.loads(answer.data) == {"greeting": "Hello, Ada!"}
+    await connection.close()
+
+    everybody = await asyncio.to_thread(listed, "--nats-url", broker.url)
+    assert everybody.returncode == 0, everybody.stderr
+    identities = [row[:3] for row in rows(everybody.stdout)]
+    assert ["greeter", ping["version"], ping["id"]] in identities
+    assert "gateway" in [name for name, *_ in identities]
+
+    one = await asyncio.to_thread(listed, "greeter", "--nats-url", broker.url)
+    assert one.returncode == 0, one.stderr
+    instance, *endpoints = rows(one.stdout)
+    assert instance[:5] == ["greeter", ping["version"], ping["id"], "3", "0"]
+    taken = {row[0]: (row[1], row[-1]) for row in endpoints}
+    assert taken["greet"] == ("3", "gw.v1.cmd.*.greeter.greet")
+    assert taken["count"] == ("0", "gw.v1.cmd.*.greeter.count")
+    assert one.stdout.endswith("\n1 instance of 1 service\n")
+
+
+async def test_causeway_says_why_it_lists_nobody(broker):
+    nobody = await asyncio.to_thread(listed, "nobody", "--nats-url", broker.url)
+    assert (nobody.returncode, nobody.stdout) == (0, "no instance of nobody answers\n")
+    wrong = await asyncio.to_thread(listed, "a.b", "--nats-url", broker.url)
+    assert wrong.returncode == 1 and "no service can be called" in wrong.stderr
+    away = await asyncio.to_thread(listed, "--nats-url", f"nats://ada:secret@127.0.0.1:{free_port()}")
+    assert away.returncode == 1 and "--nats-url says where it is" in away.stderr
+    assert "secret" not in away.stderr

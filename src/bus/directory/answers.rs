@@ -119,7 +119,7 @@ impl Stats {
 }
 
 /// Whether a name can be a token of a subject.
-fn plain(name: &str) -> bool {
+pub(super) fn plain(name: &str) -> bool {
     let safe = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     (1..=128).contains(&name.len()) && name.bytes().all(safe)
 }

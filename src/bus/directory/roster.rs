@@ -134,7 +134,8 @@ impl Roster {
     }
 }
 
-fn instance(answer: Answer, now: Instant) -> Instance {
+/// What an answer says, as it is kept.
+pub(super) fn instance(answer: Answer, now: Instant) -> Instance {
     Instance {
         name: answer.name,
         id: answer.id,
