@@ -1,6 +1,7 @@
 """The example clients of deploy/clients, run as their pages say, against a gateway and the workers of the binary."""
 
 import asyncio
+import json
 import os
 import pathlib
 import shutil
@@ -88,7 +89,11 @@ async def test_the_socket_io_client_gets_its_result(broker, gateway, workers, tm
     assert "connected over" in said and "command_response" in said and "42" in said, said
 
 
-async def test_the_scripting_client_gets_what_was_printed(broker, gateway):
+needs_node = pytest.mark.skipif(not shutil.which("node"), reason="there is no node")
+
+
+@pytest.mark.parametrize("client", ["scripting.py", pytest.param("scripting.mjs", marks=needs_node)])
+async def test_the_scripting_client_gets_what_was_printed(broker, gateway, client):
     bus = await nats.connect(broker.url)
 
     async def execute(command):
@@ -97,7 +102,8 @@ async def test_the_scripting_client_gets_what_was_printed(broker, gateway):
     await bus.subscribe("gw.v1.cmd.main.blender.execute_code", "blender", cb=execute)
     await settle(bus)
     try:
-        said = await python("scripting.py", "127.0.0.1", str(gateway.port))
+        program = "node" if client.endswith(".mjs") else sys.executable
+        said = await run(program, str(CLIENTS / client), "127.0.0.1", str(gateway.port))
     finally:
         await bus.close()
     first, last = said.splitlines()
@@ -107,3 +113,50 @@ async def test_the_scripting_client_gets_what_was_printed(broker, gateway):
 async def test_the_cad_client_shows_a_model(gateway, space):
     said = await python("cad.py", f"ws://127.0.0.1:{gateway.port}/cad/{space}")
     assert "the page is given data" in said and "settings" in said, said
+
+
+NODE = CLIENTS.parents[1] / "tests" / "node"
+no_browser = pytest.mark.skipif(
+    not (shutil.which("node") and all((pathlib.Path(NODE_MODULES) / name).is_dir() for name in ("jsdom", "react-dom", "typescript"))),
+    reason="there is no node with jsdom, react-dom and typescript; CAUSEWAY_NODE_MODULES says where packages are",
+)
+
+
+@no_browser
+async def test_the_react_component_compiles_and_shows_what_a_user_looks_for(broker, gateway, workers, tmp_path):
+    await serving(broker, "command_processor")
+    for file in (CLIENTS / "react" / "Assistant.tsx", NODE / "component.mjs"):
+        shutil.copy(file, tmp_path)
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "node_modules").symlink_to(NODE_MODULES)
+    compiler = pathlib.Path(NODE_MODULES) / "typescript" / "bin" / "tsc"
+    options = ["--strict", "--jsx", "react-jsx", "--module", "nodenext", "--target", "es2022", "--skipLibCheck"]
+    await run("node", str(compiler), *options, "Assistant.tsx", cwd=tmp_path)
+    said = await run("node", "component.mjs", f"http://127.0.0.1:{gateway.port}/ws", cwd=tmp_path)
+    services, answer, error = said.splitlines()
+    assert "command: running" in services.split(", ") and "vision: stopped" in services, said
+    assert '"value": 42' in answer and error, said
+
+
+@no_browser
+async def test_the_page_runs_a_flow_and_comes_back_to_what_it_missed(broker, own_gateway, workers, space):
+    await serving(broker, "voice")
+    gateway = own_gateway()
+    command = ["node", str(NODE / "page.mjs"), str(CLIENTS / "voice.html"), gateway.events(space)]
+    env = {**os.environ, "CAUSEWAY_NODE": str(pathlib.Path(NODE_MODULES).parent)}
+    page = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, env=env)
+    bus = await nats.connect(broker.url)
+    try:
+        before = json.loads(await page.stdout.readline())
+        assert before[0] == "stt_start" and before[-1] == "latency_trace", before
+        assert await asyncio.to_thread(gateway.stop) == 0
+        await bus.jetstream().publish(f"gw.v1.evt.{space}.voice.meanwhile", b"{}")
+        await asyncio.to_thread(gateway.start)
+        # nothing twice
+        assert json.loads(await page.stdout.readline()) == [*before, "meanwhile"]
+        assert await page.wait() == 0
+    finally:
+        await bus.close()
+        if page.returncode is None:
+            page.kill()
+            await page.wait()
