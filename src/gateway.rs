@@ -90,7 +90,7 @@ pub struct Gateway {
     pub tasks: TaskTracker,
     /// Places for connections.
     pub places: Arc<Semaphore>,
-    /// Where newcomers wait for their turn.
+    /// Where newcomers are served.
     pub threshold: threshold::Threshold,
     /// Bytes of large messages being received right now.
     pub receiving: AtomicU64,
@@ -146,7 +146,7 @@ impl Gateway {
             metrics,
             drain,
             tasks,
-            threshold: threshold::Threshold::default(),
+            threshold: threshold::Threshold::open(),
             receiving: AtomicU64::new(0),
             merges: merges::Merges::default(),
             turns: Arc::default(),

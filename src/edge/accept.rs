@@ -3,6 +3,8 @@
 //! A drain closes the ports at once, but not before the eyes of those who poll: each of their requests may be a
 //! connection of its own, so their ports stay until the last of them has left. Nobody new comes in meanwhile.
 
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,9 +50,8 @@ pub struct Peer {
 /// Accepts on every listener of a port until the gateway has drained.
 pub fn open(gateway: &Arc<Gateway>, port: Port) {
     for listener in port.listeners {
-        gateway
-            .tasks
-            .spawn(accept(gateway.clone(), listener, port.purpose));
+        let accepts = accept(gateway.clone(), listener, port.purpose);
+        gateway.tasks.spawn_on(accepts, gateway.threshold.outside());
     }
 }
 
@@ -60,7 +61,7 @@ async fn accept(gateway: Arc<Gateway>, listener: TcpListener, purpose: Purpose) 
     loop {
         spell.go_on().await;
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = next(&gateway, &listener) => accepted,
             () = closes(&gateway, purpose) => return,
         };
         let (stream, address) = match accepted {
@@ -82,6 +83,15 @@ async fn accept(gateway: Arc<Gateway>, listener: TcpListener, purpose: Purpose) 
             .tasks
             .spawn(serve(own, routes, stream, address, purpose, place));
     }
+}
+
+/// The next connection. Its socket is looked after inside, where it will be for most of its life.
+async fn next(gateway: &Gateway, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|context| {
+        let _inside = gateway.threshold.inside().enter();
+        listener.poll_accept(context)
+    })
+    .await
 }
 
 /// When a port closes.
@@ -141,8 +151,8 @@ async fn serve(
     match dialect {
         Some(_) if gateway.drain.is_cancelled() => gateway.metrics.rejected.draining.inc(),
         Some(dialect) => {
-            let tasks = gateway.tasks.clone();
-            tasks.spawn(raw::serve(gateway, stream, address, dialect, place));
+            let session = raw::serve(gateway.clone(), stream, address, dialect, place);
+            gateway.tasks.spawn_on(session, gateway.threshold.inside());
         }
         None => serve_http(gateway, routes, stream, address, purpose, place).await,
     }
@@ -163,8 +173,8 @@ async fn serve_http(
     };
     let routes = TowerToHyperService::new(warp::service(routes));
     // a client from its first request on
-    let asked = AtomicBool::new(false);
-    let asks = &asked;
+    let asked = Arc::new(AtomicBool::new(false));
+    let asks = asked.clone();
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer.clone());
         asks.store(true, Ordering::Relaxed);
@@ -180,24 +190,25 @@ async fn serve_http(
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = Box::pin(connection);
-    let served = async {
-        tokio::select! {
+    let own = gateway.clone();
+    let served = async move {
+        let result = tokio::select! {
             result = connection.as_mut() => result,
-            () = gateway.drain.cancelled(), if !draining => {
+            () = own.drain.cancelled(), if !draining => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
+        };
+        if let Err(error) = result {
+            let rejected = &own.metrics.rejected;
+            if error.is_timeout() {
+                rejected.header_timeout.inc()
+            } else {
+                rejected.handshake.inc()
+            }
+            debug!(%address, %error, "no request came of it");
         }
     };
     let here = || asked.load(Ordering::Relaxed);
-    let result = gateway.threshold.pass(served, here).await;
-    if let Err(error) = result {
-        let rejected = &gateway.metrics.rejected;
-        if error.is_timeout() {
-            rejected.header_timeout.inc()
-        } else {
-            rejected.handshake.inc()
-        }
-        debug!(%address, %error, "no request came of it");
-    }
+    gateway.threshold.pass(&gateway.tasks, served, here).await;
 }

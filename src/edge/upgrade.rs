@@ -93,10 +93,7 @@ pub fn answer(gateway: &Arc<Gateway>, request: Request) -> Response<Bytes> {
         return refuse(StatusCode::BAD_REQUEST, &fault);
     };
     let guest = wish.guest(gateway, &peer, place);
-    let (own, entry) = (gateway.clone(), take_over(gateway.clone(), upgrade, guest));
-    gateway
-        .tasks
-        .spawn(async move { own.threshold.pass(entry, || false).await });
+    gateway.tasks.spawn(take_over(gateway.clone(), upgrade, guest));
     switching(&key)
 }
 
@@ -121,9 +118,8 @@ async fn take_over(gateway: Arc<Gateway>, upgrade: OnUpgrade, mut guest: Guest) 
     };
     guest.early = early;
     // a task of its own, so that what the handshake needed is not kept for the life of the connection
-    gateway
-        .tasks
-        .spawn(connection::run(gateway.clone(), Line::Socket(stream), guest));
+    let session = connection::run(gateway.clone(), Line::Socket(stream), guest);
+    gateway.tasks.spawn_on(session, gateway.threshold.inside());
 }
 
 /// The socket behind an upgrade, and the bytes that came with the handshake.

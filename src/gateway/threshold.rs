@@ -2,87 +2,119 @@
 //!
 //! A handshake is ten times the work of a small message, and what is ready to run runs in the order in which it became
 //! ready. So whoever is here would wait for everybody who comes, and several times for each command: where it is read,
-//! where it goes to the broker, where its answer comes back. Therefore few newcomers at a time are among what is ready;
-//! the others wait here in their order. A newcomer takes up a place only while there is work on it, never while it is
-//! waited for: one that stops half-way is in nobody's way.
+//! where it goes to the broker, where its answer comes back. Therefore newcomers are served by threads of their own, half
+//! as many as there are processors: the system divides its time among threads, however long the line before one of them.
+//! Who is in goes over to the threads of those who are here. None of them is less urgent to the system than the others:
+//! it would be stopped for long while it holds a lock that those who are here need.
 
 use std::future::poll_fn;
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::ready;
+use std::task::Poll;
 
-use tokio::sync::Semaphore;
-use tokio_util::sync::PollSemaphore;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio_util::task::TaskTracker;
+use tracing::warn;
 
-/// Where newcomers wait for their turn.
-pub struct Threshold(Arc<Semaphore>);
-
-impl Default for Threshold {
-    fn default() -> Self {
-        // half of the processors at most: the rest is for those who are here
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self::new((processors / 2).max(1))
-    }
+/// Where newcomers are served.
+pub struct Threshold {
+    /// Without it everybody is served inside.
+    outside: Option<Runtime>,
+    inside: Handle,
 }
 
 impl Threshold {
-    /// So many at a time.
+    /// Before the runtime this is called in: that is inside.
     #[must_use]
-    pub fn new(abreast: usize) -> Self {
-        Self(Arc::new(Semaphore::new(abreast)))
+    pub fn open() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let outside = Builder::new_multi_thread()
+            .worker_threads((processors / 2).max(1))
+            .thread_name("newcomers")
+            .enable_all()
+            .build()
+            .inspect_err(|error| warn!(%error, "no threads for newcomers: a crowd of them will be noticed"))
+            .ok();
+        Self {
+            outside,
+            inside: Handle::current(),
+        }
     }
 
-    /// Does the work on a newcomer, each part of it in its turn; from when on `here` holds it is no newcomer any more.
-    pub async fn pass<T>(&self, work: impl Future<Output = T>, here: impl Fn() -> bool) -> T {
-        let mut work = pin!(work);
-        let mut turns = PollSemaphore::new(self.0.clone());
-        poll_fn(|context| {
-            let _turn = match here() {
-                true => None,
-                false => ready!(turns.poll_acquire(context)),
-            };
-            work.as_mut().poll(context)
-        })
-        .await
+    /// Where those are served who are on their way in.
+    #[must_use]
+    pub fn outside(&self) -> &Handle {
+        self.outside.as_ref().map_or(&self.inside, Runtime::handle)
+    }
+
+    /// Where those are served who are in. Sockets are looked after here from the beginning.
+    #[must_use]
+    pub fn inside(&self) -> &Handle {
+        &self.inside
+    }
+
+    /// Does the work on a newcomer as long as it is one; what is left when `here` holds is done inside.
+    pub async fn pass(
+        &self,
+        tasks: &TaskTracker,
+        work: impl Future<Output = ()> + Send + 'static,
+        here: impl Fn() -> bool,
+    ) {
+        let mut work = Box::pin(work);
+        let done = poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending if here() => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        });
+        if !done.await {
+            tasks.spawn_on(work, &self.inside);
+        }
+    }
+}
+
+impl Drop for Threshold {
+    fn drop(&mut self) {
+        if let Some(outside) = self.outside.take() {
+            // the last to leave may be one of its own tasks, or one of another runtime: neither can wait
+            outside.shutdown_background();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-    use std::future::pending;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tokio::runtime::Handle;
+    use tokio::sync::oneshot;
+    use tokio_util::task::TaskTracker;
 
     use super::Threshold;
-    use futures_util::FutureExt;
 
     #[tokio::test]
-    async fn who_is_waited_for_keeps_nobody_waiting() {
-        let threshold = Threshold::new(1);
-        let mut stuck = Box::pin(threshold.pass(pending::<()>(), || false));
-        assert!(stuck.as_mut().now_or_never().is_none());
-        assert_eq!(threshold.pass(async { 1 }, || false).now_or_never(), Some(1));
-    }
-
-    #[tokio::test]
-    async fn they_pass_in_the_order_in_which_they_came() {
-        let threshold = Threshold::new(1);
-        let order = RefCell::new(Vec::new());
-        let pass = |n: u32| {
-            let order = &order;
-            threshold.pass(async move { order.borrow_mut().push(n) }, || false)
+    async fn who_is_in_is_served_inside() {
+        let threshold = Arc::new(Threshold::open());
+        let tasks = TaskTracker::new();
+        let house = Handle::current().id();
+        let (say, said) = oneshot::channel();
+        let (ask, asked) = oneshot::channel();
+        let here = Arc::new(AtomicBool::new(false));
+        let came = here.clone();
+        let work = async move {
+            let before = Handle::current().id();
+            came.store(true, Ordering::Relaxed);
+            let _asked = asked.await;
+            let _told = say.send((before, Handle::current().id()));
         };
-        let held = threshold.0.clone().acquire_owned().await.unwrap();
-        let mut newcomers: Vec<_> = (0..5).map(|n| Box::pin(pass(n))).collect();
-        for newcomer in &mut newcomers {
-            assert!(newcomer.as_mut().now_or_never().is_none());
-        }
-        // who is here already is not in that line
-        assert_eq!(
-            threshold.pass(async { "here" }, || true).now_or_never(),
-            Some("here")
-        );
-        drop(held);
-        futures_util::future::join_all(newcomers).await;
-        assert_eq!(*order.borrow(), [0, 1, 2, 3, 4]);
+        let (own, all) = (threshold.clone(), tasks.clone());
+        let passing = async move { own.pass(&all, work, || here.load(Ordering::Relaxed)).await };
+        tasks.spawn_on(passing, threshold.outside()).await.unwrap();
+        // it waits for this one, and is tracked meanwhile
+        assert_eq!(tasks.len(), 1);
+        ask.send(()).unwrap();
+        let (before, after) = said.await.unwrap();
+        assert_ne!(before, house);
+        assert_eq!(after, house);
+        tasks.close();
+        tasks.wait().await;
     }
 }

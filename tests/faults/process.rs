@@ -44,11 +44,6 @@ pub(crate) fn program() -> PathBuf {
     std::env::var_os("CAUSEWAY_BIN").map_or_else(|| env!("CARGO_BIN_EXE_causeway").into(), PathBuf::from)
 }
 
-/// Whether that is a build like those that ship; one that is named is taken for such.
-pub(crate) fn optimised() -> bool {
-    !cfg!(debug_assertions) || std::env::var_os("CAUSEWAY_BIN").is_some()
-}
-
 /// A running gateway.
 pub(crate) struct Gateway {
     command: Command,
