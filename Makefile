@@ -99,5 +99,5 @@ fmt: ## format the source
 conformance: ## the WebSocket conformance suite against the echo route (needs the rig)
 	@RIG="$(RIG)" tests/setup/conformance
 
-compose-test: ## build the images, bring the compose stack up, ask it, look at it, kill parts of it, scale it, take it down
+compose-test: ## check the manifests, build the images, bring the compose stack up, ask it, look at it, kill parts of it, scale it, take it down
 	@RIG="$(RIG)" tests/setup/compose
