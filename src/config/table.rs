@@ -137,7 +137,7 @@ fn gateway() -> Vec<Setting> {
             "ops.metrics",
             kind::FLAG,
             "true",
-            "Counts messages and serves `/metrics`. Off saves about a hundredth of the processor time of a command, and all there is to see.",
+            "Counts messages and serves `/metrics`. Off saves one or two hundredths of the processor time of a command, and shows nothing.",
             |c| &mut c.ops.metrics,
         ),
     ]
