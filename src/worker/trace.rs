@@ -35,6 +35,21 @@ fn port() -> Option<i64> {
     BROKER.get().map(|(_, port)| i64::from(*port))
 }
 
+/// A span of a message: what all of them say, then what only this one does.
+macro_rules! span {
+    ([$($named:tt)*] $($own:tt)*) => {
+        error_span!(
+            target: TARGET, $($named)*,
+            otel.status_code = field::Empty,
+            error.type = field::Empty,
+            messaging.system = "nats",
+            server.address = address(),
+            server.port = port(),
+            $($own)*
+        )
+    };
+}
+
 /// Runs the work on one command in its spans: below the request that sent it.
 pub(super) fn process<F: Future>(
     service: &'static str,
@@ -60,15 +75,10 @@ fn spans(service: &'static str, work: &Work) -> (Span, Span) {
     let Some(header) = sampled else {
         return (logged, Span::none());
     };
-    let span = error_span!(
-        target: TARGET, parent: None, "process",
+    let span = span!(
+        [parent: None, "process"]
         otel.name = "process gw.v1.cmd.{space}.{service}.{action}",
         otel.kind = "consumer",
-        otel.status_code = field::Empty,
-        error.type = field::Empty,
-        messaging.system = "nats",
-        server.address = address(),
-        server.port = port(),
         messaging.operation.name = "process",
         messaging.operation.type = "process",
         messaging.destination.template = "gw.v1.cmd.{space}.{service}.{action}",
@@ -87,15 +97,10 @@ fn spans(service: &'static str, work: &Work) -> (Span, Span) {
 
 /// A command to another worker, until its final answer.
 pub(super) fn request(service: &str, action: &str, id: &str) -> Span {
-    error_span!(
-        target: TARGET, "request",
+    span!(
+        ["request"]
         otel.name = "request gw.v1.cmd.{space}.{service}.{action}",
         otel.kind = "client",
-        otel.status_code = field::Empty,
-        error.type = field::Empty,
-        messaging.system = "nats",
-        server.address = address(),
-        server.port = port(),
         messaging.operation.name = "request",
         messaging.operation.type = "send",
         messaging.destination.template = "gw.v1.cmd.{space}.{service}.{action}",
@@ -118,15 +123,10 @@ pub(super) fn publish(class: Class, dialect: &str, topic: &str, id: &str, size: 
             "gw.v1.state.{space}.{dialect}.{topic}",
         ),
     };
-    error_span!(
-        target: TARGET, "publish",
+    span!(
+        ["publish"]
         otel.name = name,
         otel.kind = "producer",
-        otel.status_code = field::Empty,
-        error.type = field::Empty,
-        messaging.system = "nats",
-        server.address = address(),
-        server.port = port(),
         messaging.operation.name = "publish",
         messaging.operation.type = "send",
         messaging.destination.template = template,
