@@ -26,6 +26,8 @@ COUNTED = {
     "processing_time": int,
     "average_processing_time": int,
 }
+# what services and endpoints may be called
+NAME = re.compile(r"[A-Za-z0-9_-]+")
 # as Go reads a time
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 # what may be left out, or be null
@@ -51,6 +53,8 @@ def is_answer(verb: str, said: dict) -> None:
     assert said["type"] == f"io.nats.micro.v1.{verb.lower()}_response"
     is_shaped(said, SAID[verb], set())
     assert all(type(value) is str for value in (said.get("metadata") or {}).values())
+    called = [said["name"], *(endpoint["name"] for endpoint in said.get("endpoints", []))]
+    assert all(NAME.fullmatch(name) for name in called), called
     major, minor, patch = said["version"].split("-")[0].split(".")
     assert all(number.isdigit() for number in (major, minor, patch))
     if verb == "STATS":
