@@ -4,6 +4,7 @@
 //! The crowd runs at the lowest priority: clients are somewhere else and take no processor time from a gateway.
 
 use std::io::{BufRead, Write};
+use std::ops::Range;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::crowd::{Crowd, Manner, Tally};
 use crate::load::micros;
+use crate::models::{Viewer, all, show, shown};
 use crate::talk::Talk;
 use crate::{Outcome, PATIENCE};
 
@@ -31,6 +33,17 @@ pub(crate) enum Role {
     Crowd(Manner, usize),
     /// Some that ask a gateway, and the NATS server behind it, and measure how long an answer takes.
     Neighbours(u16, String),
+    /// Pages on a gateway, and models of so many bytes for them.
+    Pages(u16, usize),
+}
+
+/// What is asked of pages; the answer is when it began and when it was done.
+#[derive(Debug, Serialize, Deserialize)]
+enum Page {
+    /// To be so many, all of whom have what is shown.
+    Come(usize),
+    /// To be shown a model.
+    Show,
 }
 
 /// What is asked of a crowd; the answer is a [`Tally`].
@@ -75,6 +88,13 @@ impl Apart {
         Ok(Self { child, asks, answers })
     }
 
+    async fn ask<T: for<'a> Deserialize<'a>>(&mut self, ask: &impl Serialize) -> Outcome<T> {
+        let line = format!("{}\n", serde_json::to_string(ask)?);
+        let asks = self.asks.as_mut().ok_or("it was told to end")?;
+        asks.write_all(line.as_bytes()).await?;
+        self.answer().await
+    }
+
     async fn answer<T: for<'a> Deserialize<'a>>(&mut self) -> Outcome<T> {
         let line = timeout(PATIENCE * 2, self.answers.next_line()).await??;
         let line = line.ok_or("a part of the harness ended")?;
@@ -109,10 +129,29 @@ impl FarCrowd {
     }
 
     async fn ask(&mut self, ask: &Ask) -> Outcome<Tally> {
-        let line = format!("{}\n", serde_json::to_string(ask)?);
-        let asks = self.0.asks.as_mut().ok_or("it was told to end")?;
-        asks.write_all(line.as_bytes()).await?;
-        self.0.answer().await
+        self.0.ask(ask).await
+    }
+}
+
+/// Pages, and the script that shows them models, in a process of their own.
+pub(crate) struct FarPages(Apart);
+
+impl FarPages {
+    /// Nobody yet, and models of so many bytes.
+    pub(crate) async fn start(port: u16, size: usize) -> Outcome<Self> {
+        let mut pages = Self(Apart::start(&Role::Pages(port, size), 19)?);
+        let _begun: Range<u64> = pages.0.answer().await?;
+        Ok(pages)
+    }
+
+    /// Waits until there are so many.
+    pub(crate) async fn come(&mut self, count: usize) -> Outcome<Range<u64>> {
+        self.0.ask(&Page::Come(count)).await
+    }
+
+    /// Waits until all of them got a model; returns from when to when that was.
+    pub(crate) async fn show(&mut self) -> Outcome<Range<u64>> {
+        self.0.ask(&Page::Show).await
     }
 }
 
@@ -181,6 +220,31 @@ pub(crate) fn main(role: &str) -> Outcome<()> {
                         let why = ended.map_or_else(String::new, |ended| format!("{ended:?}"));
                         say::<Vec<Took>>(Err(format!("a neighbour stopped: {why}").into()))?;
                     }
+                }
+            }
+            Role::Pages(port, size) => {
+                let mut viewers: Vec<Viewer> = Vec::new();
+                // bytes of what newcomers are shown
+                let mut current = 0;
+                say(Ok(0..0))?;
+                while let Some(line) = asked.recv().await {
+                    let begun = micros();
+                    let (before, more) = match serde_json::from_str(&line)? {
+                        Page::Come(count) => {
+                            while viewers.len() < count {
+                                viewers.push(Viewer::come(port).await?);
+                            }
+                            (vec![0; count], current)
+                        }
+                        Page::Show => {
+                            let before = all(&viewers);
+                            show(port, size, async { Ok(()) }).await?;
+                            current = size as u64;
+                            (before, current)
+                        }
+                    };
+                    let done = shown(&viewers, &before, more).await;
+                    say(done.map(|()| begun..micros()))?;
                 }
             }
         }

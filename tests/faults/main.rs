@@ -4,10 +4,12 @@
 mod apart;
 mod crowd;
 mod load;
+mod models;
 mod nats;
 mod process;
 mod proxy;
 mod report;
+mod rounds;
 mod scenarios;
 mod small_disk;
 mod talk;

@@ -15,6 +15,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 use tokio::task::{JoinHandle, spawn_blocking, yield_now};
+use tokio::time::sleep;
 use ulid::Ulid;
 
 use super::reference::{Bucket, Reference};
@@ -24,6 +25,13 @@ use super::sweep;
 const CHUNK: usize = 512 << 10;
 /// Chunks on their way to the server at once.
 const AHEAD: usize = 4;
+/// A body beyond this keeps the server and us busy for so long that others would notice: it goes in small chunks, each
+/// hashed in its turn, with a rest after each.
+const LONG: usize = 16 << 20;
+/// Bytes of one chunk of such a body.
+const STEP: usize = 128 << 10;
+/// How long others have the processors to themselves after each.
+const REST: Duration = Duration::from_millis(1);
 
 /// What went wrong, before it is put into a client's words.
 #[derive(Debug)]
@@ -110,19 +118,25 @@ impl Objects {
         let subjects = [chunks(bucket, &name), description_of(bucket, &name)];
         let unfinished = Unfinished::new(place.stream.clone(), subjects);
         let most = self.client().max_payload();
-        let chunk = if most == 0 { CHUNK } else { CHUNK.min(most) };
+        let long = body.len() > LONG;
+        let chunk = if long { STEP } else { CHUNK };
+        let chunk = if most == 0 { chunk } else { chunk.min(most) };
         let count = body.len().div_ceil(chunk);
 
         // sent one after the other, since their order is the body; confirmed a few behind
         let mut waiting = FuturesOrdered::new();
-        let mut hashing = None;
+        let (mut hashing, mut hasher) = (None, Sha256::new());
         for index in 0..count {
             let end = body.len().min((index + 1) * chunk);
             let slice = body.slice(index * chunk..end);
-            let sent = self.context.publish(chunks(bucket, &name), slice).await;
+            let sent = self.context.publish(chunks(bucket, &name), slice.clone()).await;
             waiting.push_back(sent.map_err(Trouble::bus)?.into_future());
+            if long {
+                hasher.update(&slice);
+                sleep(REST).await;
+            }
             if waiting.len() >= AHEAD {
-                if hashing.is_none() {
+                if !long && hashing.is_none() {
                     hashing = Some(hash(&body).await);
                 }
                 if let Some(stored) = waiting.next().await {
@@ -130,12 +144,11 @@ impl Objects {
                 }
             }
         }
-        let hashing = match hashing {
-            Some(hashing) => hashing,
-            None => hash(&body).await,
+        let sha256 = match hashing {
+            _ if long => hasher.finalize().into(),
+            Some(hashing) => hashing.await.map_err(Trouble::bus)?,
+            None => hash(&body).await.await.map_err(Trouble::bus)?,
         };
-
-        let sha256 = hashing.await.map_err(Trouble::bus)?;
         let description = serde_json::json!({
             "name": name,
             "bucket": bucket.name(),

@@ -1,81 +1,21 @@
 //! Everybody of one gateway comes to another at once: nobody loses anything, and who is there already hardly notices.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
 use super::accounted;
-use crate::apart::{FarCrowd, Neighbours, Took};
+use crate::apart::{FarCrowd, Neighbours};
 use crate::crowd::Manner;
 use crate::load::{Load, micros};
 use crate::nats::Nats;
 use crate::process::Gateway;
-use crate::report::{Report, p99};
+use crate::report::Report;
+use crate::rounds::{self, Round};
 use crate::{Outcome, Scale};
 
-/// How many times as long the slowest answers may take.
-const BOUND: f64 = 2.0;
 /// Storms after which it is judged; where others keep the machine busy, there are more of them first.
 const STORMS: u64 = 7;
-
-/// What answers took before something and beside it, by way of the gateway and past it.
-struct Round {
-    before: [f64; 2],
-    beside: [f64; 2],
-}
-
-impl Round {
-    fn new(took: &[Took], before: Range<u64>, beside: Range<u64>) -> Self {
-        let slowest = |when: &Range<u64>, direct: bool| {
-            let when = took
-                .iter()
-                .filter(|took| took.direct == direct && when.contains(&took.at));
-            let mut took: Vec<u64> = when.map(|took| took.took).collect();
-            (p99(&mut took) as f64 / 1000.0).max(0.1)
-        };
-        let both = |when: Range<u64>| [slowest(&when, false), slowest(&when, true)];
-        Self {
-            before: both(before),
-            beside: both(beside),
-        }
-    }
-
-    /// How many times as long the gateway's slowest answers take. What NATS alone took beside it tells the reader how
-    /// busy the machine was; nothing is granted for it.
-    fn times(&self) -> f64 {
-        self.beside[0] / self.before[0]
-    }
-}
-
-/// The round in the middle: a pause of the machine falls into one of them.
-fn middle(rounds: &mut [Round]) -> Option<&Round> {
-    rounds.sort_by(|one, other| one.times().total_cmp(&other.times()));
-    rounds.get(rounds.len() / 2)
-}
-
-fn judge(report: &mut Report, name: &str, rounds: &mut [Round], full: bool) {
-    let Some(round) = middle(rounds) else {
-        return report.fail("nothing was measured".to_owned());
-    };
-    for (way, who) in ["", "_nats"].iter().enumerate() {
-        report.figure(
-            &format!("before_{name}_p99_ms{who}"),
-            format!("{:.1}", round.before[way]),
-        );
-        report.figure(
-            &format!("{name}_p99_ms{who}"),
-            format!("{:.1}", round.beside[way]),
-        );
-    }
-    let times = (round.times() * 100.0).round() / 100.0;
-    if full {
-        report.at_most(&format!("{name}_times"), times, BOUND);
-    } else {
-        // a machine that stands still would be judged, not the gateway
-        report.figure(&format!("{name}_times"), times);
-    }
-}
 
 /// A gateway dies and all its clients come to the other, where others ask all the time. Then the dead one is back, and
 /// the other dies.
@@ -91,7 +31,7 @@ pub(super) async fn storm(scale: Scale, report: &mut Report) -> Outcome<()> {
     let (mut slowest, mut peak) = (0, 0.0_f64);
     let mut storms = 0;
     loop {
-        let doubtful = |rounds: &mut [Round]| middle(rounds).is_some_and(|round| round.times() > BOUND);
+        let doubtful = |rounds: &mut [Round]| rounds::are_doubtful(rounds);
         let more = doubtful(&mut beside) || doubtful(&mut settled);
         if storms >= scale.pick(2, if more { 3 * STORMS } else { STORMS }) {
             break;
@@ -125,8 +65,8 @@ pub(super) async fn storm(scale: Scale, report: &mut Report) -> Outcome<()> {
     report.figure("clients", clients);
     report.figure("storms", storms);
     report.figure("slowest_all_back_ms", slowest);
-    judge(report, "storm", &mut beside, scale.full);
-    judge(report, "settled", &mut settled, scale.full);
+    rounds::judge(report, "storm", &mut beside, scale.full);
+    rounds::judge(report, "settled", &mut settled, scale.full);
     let last = load.stop().await?;
     report.books.sent = Some(last);
     let seen = crowd.reach(last).await?;
