@@ -318,7 +318,7 @@ impl Drop for Unfinished {
     }
 }
 
-/// Hashes what is on its way: half a second for the largest body, so on no thread that serves connections, and not
+/// Hashes what is on its way: a few hundredths of a second, so on no thread that serves connections, and not
 /// before the first chunks were written, whose processor it would take.
 async fn hash(body: &Bytes) -> JoinHandle<[u8; 32]> {
     let body = body.clone();
