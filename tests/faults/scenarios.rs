@@ -27,7 +27,7 @@ mod workers;
 /// One way to break things.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    /// Which demand on gateways it answers; the README says which do not apply.
+    /// Which demand on gateways it answers; deploy/docs/promises.md says which do not apply.
     pub(crate) row: &'static str,
     /// Whether `make test` runs it too.
     pub(crate) short: bool,
