@@ -55,7 +55,14 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let config = Arc::new(config);
     let ports = ports::bind_all(&config)?;
     let supervised = match config.nats.url.is_empty() {
-        true => Some(Supervised::start(&config.nats).await?),
+        // a large store takes its time; who loses patience is heard meanwhile
+        true => tokio::select! {
+            started = Supervised::start(&config.nats) => Some(started?),
+            signal = stopped(&mut terminate, &mut interrupt) => {
+                info!("{signal}: stopped before NATS was there");
+                return Ok(());
+            }
+        },
         false => None,
     };
     let mut nats = config.nats.clone();
@@ -89,8 +96,8 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let gateway_id = ulid::Ulid::new().to_string();
     let bus = tokio::select! {
         bus = reach(&nats, &config, &gateway_id, &readiness) => bus?,
-        _ = stopped(&mut terminate, &mut interrupt) => {
-            info!("stopped before NATS was there");
+        signal = stopped(&mut terminate, &mut interrupt) => {
+            info!("{signal}: stopped before NATS was there");
             if let Some(supervised) = supervised {
                 supervised.stop().await;
             }
@@ -125,7 +132,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
             .iter()
             .map(|(name, number)| ((*name).to_owned(), *number))
             .collect(),
-        nats_url: nats.url.join(", "),
+        nats_url: nats.shown(),
     });
     let _first = scraped.set(gateway.clone());
     for port in doors {
@@ -143,9 +150,9 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     readiness.started();
     let page = format!(
         "http://localhost:{}/",
-        gateway.port("gateway").unwrap_or_default()
+        gateway.published("gateway").unwrap_or_default()
     );
-    info!(gateway = %gateway_id, nats = %nats.url.join(", "), supervised = supervised.is_some(), page, "ready");
+    info!(gateway = %gateway_id, nats = %nats.shown(), supervised = supervised.is_some(), page, "ready");
 
     let signal = stopped(&mut terminate, &mut interrupt).await;
     info!("{signal}: draining");

@@ -210,6 +210,16 @@ pub struct Nats {
 }
 
 impl Nats {
+    /// The servers as anybody may read them, without the logins that a URL can hold; the own one where none is named.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let urls: Vec<String> = self.url.iter().map(|url| value::without_login(url)).collect();
+        match urls.as_slice() {
+            [] => format!("nats://127.0.0.1:{}", self.port),
+            urls => urls.join(", "),
+        }
+    }
+
     /// Host and port of the first server, as traces name it.
     #[must_use]
     pub fn server(&self) -> (String, u16) {
@@ -233,9 +243,8 @@ impl fmt::Debug for Nats {
     /// Secrets are shown as set or not set, and user names and passwords inside URLs not at all.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hidden = |secret: &Option<String>| secret.as_ref().map(|_| "…");
-        let url: Vec<String> = self.url.iter().map(|url| value::without_login(url)).collect();
         f.debug_struct("Nats")
-            .field("url", &url)
+            .field("url", &self.shown())
             .field("user", &self.user)
             .field("password", &hidden(&self.password))
             .field("token", &hidden(&self.token))
@@ -291,6 +300,8 @@ pub struct Links {
     pub prometheus: Option<String>,
     /// The trace store; one trace is at `/trace/<id>`, or where `{id}` stands.
     pub traces: Option<String>,
+    /// Ports as others reach them, by what they are for, where that is not the bound one.
+    pub ports: BTreeMap<String, u16>,
 }
 
 /// What only CAD clients need.

@@ -181,6 +181,13 @@ impl Gateway {
         self.ports.get(purpose).copied()
     }
 
+    /// The same as others reach it: something in front may publish it under another number.
+    #[must_use]
+    pub fn published(&self, purpose: &str) -> Option<u16> {
+        let bound = self.port(purpose)?;
+        Some(self.config.links.ports.get(purpose).copied().unwrap_or(bound))
+    }
+
     /// A number for a new connection.
     #[must_use]
     pub fn next_id(&self) -> u64 {

@@ -1,5 +1,8 @@
 //! What an operator sees: defaults, layers, and the full text for configurations that cannot be used.
 
+#[path = "config/ports.rs"]
+mod ports;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -267,54 +270,6 @@ fn a_problem_names_the_variable_or_the_command_line() {
         r#"the configuration has 2 problems:
   gateway.prot (command line): unknown key, did you mean gateway.port?
   log.level (command line): expected a log filter such as "info" or "causeway=debug,info", got "causeway=loud""#
-    );
-}
-
-#[test]
-fn an_exposed_address_needs_a_word() {
-    assert_eq!(
-        refused(&env([
-            ("GW_GATEWAY_BIND", "0.0.0.0"),
-            ("GW_OPS_BIND", "::1,192.0.2.7")
-        ])),
-        "the configuration has 2 problems:\n  \
-         gateway.bind (GW_GATEWAY_BIND): expected a loopback address, got 0.0.0.0: there is no authentication, so \
-         whoever reaches the port can use it; set gateway.allow_exposed = true if that is meant\n  \
-         ops.bind (GW_OPS_BIND): expected a loopback address, got 192.0.2.7: there is no authentication, so \
-         whoever reaches the port can use it; set gateway.allow_exposed = true if that is meant"
-    );
-    let meant = env([
-        ("GW_GATEWAY_BIND", "0.0.0.0"),
-        ("GW_GATEWAY_ALLOW_EXPOSED", "true"),
-    ]);
-    assert!(Config::load(&meant).is_ok());
-}
-
-#[test]
-fn ports_and_certificates_must_agree() {
-    let scratch = Scratch::new("pairs");
-    let pem = scratch.file("cert.pem", "x").display().to_string();
-    assert_eq!(
-        refused(&env([
-            ("GW_VOICE_PORT", "8080"),
-            ("GW_NATS_TLS_CERT", &pem),
-            ("GW_NATS_PASSWORD", "p"),
-            ("GW_VOICE_MAX_MESSAGE", "1GiB")
-        ])),
-        "the configuration has 4 problems:\n  \
-         voice.port (GW_VOICE_PORT): expected a port of its own, 8080 is taken by another setting\n  \
-         voice.max_message (GW_VOICE_MAX_MESSAGE): expected at most gateway.max_receiving, or no such message could ever arrive\n  \
-         nats.tls_cert (GW_NATS_TLS_CERT): expected nats.tls_key beside it\n  \
-         nats.password (GW_NATS_PASSWORD): expected nats.user beside it"
-    );
-    // any number of doors may take any free port
-    assert!(
-        Config::load(&env([
-            ("GW_VOICE_PORT", "0"),
-            ("GW_GATEWAY_PORT", "0"),
-            ("GW_OPS_PORT", "0")
-        ]))
-        .is_ok()
     );
 }
 

@@ -211,6 +211,43 @@ async fn a_server_that_ends_at_once_is_quoted() {
     assert!(text.contains("no such luck") && text.contains('3'), "{text}");
 }
 
+#[tokio::test]
+async fn a_gateway_told_to_end_while_its_server_starts_ends_at_once() {
+    let scratch = Scratch::new();
+    // runs, and never takes clients
+    let (fake, told) = (scratch.0.join("nats-server"), scratch.0.join("pid"));
+    std::fs::write(
+        &fake,
+        format!("#!/bin/sh\necho $$ >'{}'\nexec sleep 300\n", told.display()),
+    )
+    .expect("script");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&fake, mode).expect("mode");
+    let mut serve = tokio::process::Command::new(env!("CARGO_BIN_EXE_causeway"));
+    for dialect in ["VOICE", "ASSISTANT", "SCRIPTING", "CAD"] {
+        serve.env(format!("GW_{dialect}_PORT"), "off");
+    }
+    let mut gateway = serve
+        .args(["serve", "--port", "0", "--set", "ops.port=0"])
+        .env("GW_NATS_SERVER", &fake)
+        .env("GW_NATS_STORE", scratch.0.join("store"))
+        .current_dir(&scratch.0)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("gateway");
+    let pid = || std::fs::read_to_string(&told).ok()?.trim().parse::<u32>().ok();
+    eventually("a server", || async { pid().is_some() }).await;
+    let server = Reap(pid().expect("pid"));
+    let own = gateway.id().expect("pid").to_string();
+    let status = Command::new("kill").args(["-TERM", &own]).status();
+    assert!(status.expect("kill").success());
+    // without an ear for it the gateway would wait for its server, and then fail for it
+    assert!(gateway.wait().await.expect("an end").success());
+    eventually("the server's end", || async { !alive(server.0) }).await;
+}
+
 /// Set for the process that stands in for a gateway in the test below.
 const STAND_IN: &str = "CAUSEWAY_TEST_STORE";
 

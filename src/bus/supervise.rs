@@ -314,10 +314,14 @@ async fn lock(store: &Path) -> Result<File, SuperviseError> {
         .open(store.join("lock"))
         .map_err(failed)?;
     let patience = Instant::now() + LOCK_PATIENCE;
+    let mut told = false;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(std::fs::TryLockError::WouldBlock) if Instant::now() < patience => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::info!(target: "nats", store = %store.display(), "the store is in use; waiting for its gateway to end");
+                }
                 sleep(Duration::from_millis(50)).await;
             }
             Err(std::fs::TryLockError::WouldBlock) => {

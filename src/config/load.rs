@@ -1,6 +1,6 @@
 //! Loading: layers in, valid configuration or every problem out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -234,17 +234,24 @@ impl Reading<'_> {
                 );
             }
         }
-        let mut ports = BTreeSet::from([config.gateway.port]);
+        let mut ports = BTreeMap::from([(config.gateway.port, "gateway.port".to_owned())]);
         let doors = config
             .dialects
             .iter()
             .filter_map(|(name, settings)| Some((format!("{name}.port"), settings.port?)));
-        for (key, port) in std::iter::once(("ops.port".to_owned(), config.ops.port)).chain(doors) {
-            if port != 0 && !ports.insert(port) {
-                report(
-                    &key,
-                    format!("expected a port of its own, {port} is taken by another setting"),
-                );
+        let ops = ("ops.port".to_owned(), config.ops.port);
+        // where NATS is another's, its port is not ours to give
+        let own = config.nats.url.is_empty();
+        let own = own.then(|| ("nats.port".to_owned(), config.nats.port));
+        for (key, port) in std::iter::once(ops).chain(doors).chain(own) {
+            match ports.get(&port) {
+                Some(other) if port != 0 => {
+                    report(
+                        &key,
+                        format!("expected a port of its own, {port} is that of {other} too"),
+                    );
+                }
+                _ => _ = ports.insert(port, key),
             }
         }
         for (name, settings) in &config.dialects {

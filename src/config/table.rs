@@ -308,7 +308,7 @@ fn bus() -> Vec<Setting> {
             "nats.url",
             kind::URLS,
             "[]",
-            "Servers to connect to; none = the gateway runs its own.",
+            "Servers to connect to, also with a login inside (`nats://user:password@host`); none = the gateway runs its own.",
             |c| &mut c.nats.url,
         ),
         row("nats.user", kind::SOME_TEXT, "", "User name.", |c| {

@@ -135,6 +135,10 @@ pub(super) const DURATIONS: Kind<BTreeMap<String, Duration>> = Kind {
     name: "table of durations",
     parse: lists::durations,
 };
+pub(super) const PORTS: Kind<BTreeMap<String, u16>> = Kind {
+    name: "table of ports",
+    parse: lists::ports,
+};
 pub(super) const WORDS: Kind<BTreeMap<String, String>> = Kind {
     name: "table of commands",
     parse: lists::words,

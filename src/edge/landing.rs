@@ -20,7 +20,7 @@ pub fn status(gateway: &Arc<Gateway>) -> Value {
             json!({
                 "dialect": dialect.name(),
                 "paths": dialect.paths(),
-                "port": gateway.port(dialect.name()),
+                "port": gateway.published(dialect.name()),
                 "space": gateway.config.dialects.get(dialect.name()).map(|own| own.space.clone()),
             })
         })
@@ -38,14 +38,21 @@ pub fn status(gateway: &Arc<Gateway>) -> Value {
             })
         })
         .collect();
+    // what the gateway calls NATS may be a name that only its own network knows
+    let nats_url = match gateway.config.links.ports.get("nats") {
+        Some(port) => format!("nats://localhost:{port}"),
+        None => gateway.nats_url.clone(),
+    };
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "gateway": gateway.bus.gateway(),
         "nats": gateway.bus.link().borrow().is_up(),
-        "nats_url": gateway.nats_url,
+        "nats_url": nats_url,
         "history": gateway.config.events.history,
         "draining": gateway.drain.is_cancelled(),
-        "ops_port": gateway.port("ops"),
+        "ops_port": gateway.published("ops"),
+        // what starts the worker of the demo
+        "voice": gateway.config.commands.start.get("voice"),
         "links": {
             "grafana": gateway.config.links.grafana,
             "prometheus": gateway.config.links.prometheus,

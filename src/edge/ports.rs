@@ -69,14 +69,16 @@ pub enum PortError {
         env: String,
     },
     /// Anything else.
-    #[error("cannot listen on {address} port {number}: {source} ({key} and gateway.bind decide the address)")]
+    #[error("cannot listen on {address} port {number}: {source} ({key} and {bind} decide the address)")]
     Failed {
         /// The port.
         number: u16,
         /// The address.
         address: IpAddr,
-        /// Configuration key.
+        /// Configuration key of the port.
         key: String,
+        /// That of its addresses.
+        bind: &'static str,
         /// What the system says.
         source: io::Error,
     },
@@ -133,6 +135,10 @@ pub fn bind(purpose: Purpose, addresses: &[IpAddr], number: u16) -> Result<Port,
                         number: chosen,
                         address: *address,
                         key,
+                        bind: match purpose {
+                            Purpose::Ops => "ops.bind",
+                            Purpose::Gateway | Purpose::Legacy(_) => "gateway.bind",
+                        },
                         source,
                     }
                 });

@@ -264,7 +264,8 @@ impl Gateway {
             }
         }
         metrics.no_page.inc();
-        let port = self.port(key.dialect.name()).or_else(|| self.port("gateway"));
+        let own = self.published(key.dialect.name());
+        let port = own.or_else(|| self.published("gateway"));
         let page = match key.space.as_str() {
             Space::MAIN => String::new(),
             other => format!("?space={other}"),

@@ -57,7 +57,7 @@ pub(super) async fn open(
         };
         if !std::mem::replace(&mut told, true) {
             tracing::warn!(
-                urls = %urls.join(","),
+                urls = %nats.shown(),
                 %cause,
                 "waiting for NATS: start the gateway, or say where NATS is with --nats-url (GW_NATS_URL)"
             );

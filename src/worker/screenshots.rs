@@ -10,7 +10,7 @@ use async_nats::{Client, HeaderMap, Message, StatusCode, Subscriber};
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
@@ -20,6 +20,8 @@ use crate::config::Config;
 use crate::message::{Class, Space};
 use crate::picture::{Files, Picture};
 
+/// A broker that is there, or just starts, answers sooner.
+const CONNECT: Duration = Duration::from_secs(10);
 /// What a page may take.
 const PATIENCE: Duration = Duration::from_secs(35);
 
@@ -32,6 +34,9 @@ pub enum NoPicture {
     /// The space's name, or what NATS says.
     #[error("{0}")]
     Bus(String),
+    /// NATS is not there.
+    #[error("no NATS at {0}; --nats-url says where it is")]
+    Away(String),
     /// Nobody could take it.
     #[error("no page took a picture: {0}")]
     Page(String),
@@ -52,7 +57,19 @@ pub enum NoPicture {
 pub async fn follow(config: &Config, space: &str, told: impl Fn(&str)) -> Result<(), NoPicture> {
     let space = parse(space)?;
     let stop = until_told()?;
-    let Some(connected) = connect::open(&config.nats, "screenshots", &stop).await? else {
+    let connecting = connect::open(&config.nats, "screenshots", &stop);
+    tokio::pin!(connecting);
+    let connected = match timeout(CONNECT, &mut connecting).await {
+        Ok(connected) => connected?,
+        Err(_) => {
+            told(&format!(
+                "waiting for NATS at {}; --nats-url says where it is",
+                config.nats.shown()
+            ));
+            connecting.await?
+        }
+    };
+    let Some(connected) = connected else {
         return Ok(());
     };
     let mut pictures = subscribe(&connected.client, config, &space).await?;
@@ -89,7 +106,9 @@ pub async fn take(config: &Config, space: &str, file: &Path) -> Result<(), NoPic
     let wanted = std::path::absolute(file).map_err(|error| unwritten(error.to_string()))?;
     let folder = wanted.parent().map(Path::to_owned).unwrap_or_default();
     let stop = until_told()?;
-    let Some(connected) = connect::open(&config.nats, "screenshots", &stop).await? else {
+    let connecting = timeout(CONNECT, connect::open(&config.nats, "screenshots", &stop)).await;
+    let away = |_| NoPicture::Away(config.nats.shown());
+    let Some(connected) = connecting.map_err(away)?? else {
         return Ok(());
     };
     let client = &connected.client;

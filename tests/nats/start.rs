@@ -148,7 +148,24 @@ async fn passwords_tokens_and_keys_open_the_door_and_nothing_else_does() {
     let server = Server::with(&format!("{store} authorization {{ token: t0ken }}")).await;
     let mut plan = Plan::at(&server);
     assert!(matches!(plan.connect().await, Err(BusError::Unauthorized { .. })));
+    plan.nats.url = vec![format!("nats://t0ken@127.0.0.1:{}", server.port)];
+    plan.connect().await.unwrap();
+    plan.nats.token = Some("wrong".into());
+    assert!(
+        matches!(plan.connect().await, Err(BusError::Unauthorized { .. })),
+        "what is named by itself wins over what is inside a URL"
+    );
+    let mut plan = Plan::at(&server);
     plan.nats.token = Some("t0ken".into());
+    plan.connect().await.unwrap();
+
+    // what stands for something else in a URL is written %XX there
+    let server = Server::with(&format!(
+        "{store} authorization {{ user: gw, password: \"p@ss:100%\" }}"
+    ))
+    .await;
+    let mut plan = Plan::at(&server);
+    plan.nats.url = vec![format!("nats://gw:p%40ss%3A100%25@127.0.0.1:{}", server.port)];
     plan.connect().await.unwrap();
 
     // the key pair of NATS' own documentation

@@ -1,6 +1,7 @@
 """The example clients of deploy/clients, run as their pages say, against a gateway and the workers of the binary."""
 
 import asyncio
+import contextlib
 import json
 import os
 import pathlib
@@ -11,7 +12,7 @@ import sys
 import nats
 import pytest
 from stack import BIN
-from talk import settle
+from talk import client, settle
 
 CLIENTS = pathlib.Path(__file__).parents[2] / "deploy" / "clients"
 # where tests/setup/node puts packages, unless told otherwise
@@ -160,3 +161,18 @@ async def test_the_page_runs_a_flow_and_comes_back_to_what_it_missed(broker, own
         if page.returncode is None:
             page.kill()
             await page.wait()
+
+
+@no_browser
+async def test_the_landing_page_lists_spaces_whatever_their_names(own_gateway):
+    gateway = own_gateway()
+    # what every object of JavaScript has already
+    names = ["constructor", "__proto__", "toString", "x" * 64]
+    command = ["node", str(NODE / "landing.mjs"), f"http://127.0.0.1:{gateway.port}/", *names]
+    async with contextlib.AsyncExitStack() as stack:
+        for name in names:
+            await stack.enter_async_context(client(gateway.events(name)))
+        said = await run(*command, env={**os.environ, "CAUSEWAY_NODE": str(pathlib.Path(NODE_MODULES).parent)})
+    health, listed = json.loads(said.splitlines()[-1])
+    # the page itself is in main
+    assert health == "ready" and set(names) <= set(listed) <= {*names, "main"}, said

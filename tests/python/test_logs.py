@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import os
 import secrets
 import signal
+import subprocess
 import urllib.request
 
-from stack import Workers
+from stack import BIN, Workers, free_port
 from talk import client, eventually
 from test_attach import is_listed
 
@@ -100,3 +102,24 @@ async def test_a_collector_that_could_never_be_reached_is_refused(own_gateway, b
     told = await asyncio.to_thread(subprocess.run, [BIN, "check"], capture_output=True, text=True, env=env, timeout=30)
     assert told.returncode == 1
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" in told.stderr and "without TLS" in told.stderr
+
+
+async def test_a_login_inside_the_url_of_nats_is_shown_to_nobody(own_gateway, broker, tmp_path):
+    gateway = own_gateway(GW_NATS_URL=broker.url.replace("://", "://someone:hunter2@"))
+    await eventually(lambda: lines(gateway.log, "ready"))
+    ready = next(line for line in lines(gateway.log, "ready") if line["message"] == "ready")
+    assert ready["nats"] == broker.url.replace("://", "://…@")
+    answer = await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{gateway.port}/status.json", None, 5)
+    assert json.load(answer)["nats_url"] == ready["nats"]
+    assert "hunter2" not in gateway.log.read_text()
+    # a worker says where it waits for NATS
+    url = f"nats://someone:hunter2@127.0.0.1:{free_port()}"
+    env = {key: value for key, value in os.environ.items() if not key.startswith("GW_")} | {"GW_NATS_URL": url}
+    with (log := tmp_path / "worker").open("w") as out:
+        worker = subprocess.Popen([BIN, "worker", "language"], env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    try:
+        await eventually(lambda: lines(log, "waiting for NATS"))
+    finally:
+        worker.terminate()
+        await asyncio.to_thread(worker.wait, 30)
+    assert "hunter2" not in log.read_text()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import subprocess
+import urllib.request
 
 import websockets
 from stack import BIN, PATIENCE
@@ -46,3 +47,13 @@ async def test_the_gateway_runs_beside_an_original_and_then_in_its_place(own_gat
         assert "voice.port" in told.stderr and "GW_VOICE_PORT" in told.stderr
     await asyncio.to_thread(gateway.start)
     assert (await asked(known))["data"]["code"] == "no_worker"
+
+
+async def test_people_are_shown_the_ports_under_which_they_reach_it(own_gateway):
+    # as compose says what it publishes; 0 where a proxy has taken the port over
+    gateway = own_gateway(GW_LINKS_PORTS="voice=18765,ops=18081,nats=14222,cad=0")
+    answer = await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{gateway.port}/status.json", None, PATIENCE)
+    status = json.load(answer)
+    doors = {door["dialect"]: door["port"] for door in status["doors"]}
+    assert (doors["voice"], doors["cad"]) == (18765, gateway.cad)
+    assert (status["ops_port"], status["nats_url"]) == (18081, "nats://localhost:14222")

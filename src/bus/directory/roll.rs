@@ -39,7 +39,9 @@ pub enum NoRoll {
     #[error("no service can be called {0:?}: letters, digits, _ and - are allowed")]
     Name(String),
     /// NATS is not there, or does not let us in.
-    #[error("no NATS at {place}: {cause}; --nats-url says where it is")]
+    #[error(
+        "NATS at {place} cannot be asked: {cause}; --nats-url says where it is, nats.user and its like who asks"
+    )]
     Away {
         /// Where it should be.
         place: String,

@@ -66,5 +66,12 @@ pub(super) fn all() -> Vec<Setting> {
             "Where people find traces; the landing page links it, and what is run there links its own trace: `/trace/<id>` after this, or `{id}` in it.",
             |c| &mut c.links.traces,
         ),
+        row(
+            "links.ports",
+            kind::PORTS,
+            "",
+            "Ports as others reach them, where something in front publishes ours under other numbers: `gateway`, `ops`, `nats` and those of the dialects. The landing page shows these, and messages name them.",
+            |c| &mut c.links.ports,
+        ),
     ]
 }

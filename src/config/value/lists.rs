@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use figment::value::Value;
 
-use crate::dialect::cad::settings;
+use crate::dialect::{self, cad::settings};
 
-use super::{Parsed, Wrong, duration, shorten, string, without_login, wrong};
+use super::{Parsed, Wrong, duration, port, shorten, string, without_login, wrong};
 
 /// A list, or one text with commas, as variables and flags write lists.
 fn list(value: &Value) -> Option<Vec<String>> {
@@ -71,7 +71,12 @@ pub(super) fn urls(value: &Value) -> Parsed<Vec<String>> {
         let (scheme, rest) = item.split_once("://").unwrap_or(("nats", item));
         let host = rest.rsplit('@').next().unwrap_or_default();
         let plain = !host.is_empty() && !host.contains(['/', ' ', '?', '#']);
-        if !(matches!(scheme, "nats" | "tls") && plain) {
+        let port = match host.rsplit_once(':') {
+            // an address of IPv6 has colons of its own
+            Some((_, port)) if !port.ends_with(']') => port.parse::<u16>().is_ok(),
+            _ => true,
+        };
+        if !(matches!(scheme, "nats" | "tls") && plain && port) {
             let shown = shorten(&without_login(item));
             bad.push(
                 format!("expected a URL such as \"nats://host:4222\" or \"tls://host:4222\", got {shown}")
@@ -123,6 +128,24 @@ fn service(value: &Value) -> Parsed<String> {
 
 pub(super) fn durations(value: &Value) -> Parsed<BTreeMap<String, Duration>> {
     entries(value, |_, value| duration(value)).map(|rows| rows.into_iter().collect())
+}
+
+/// Ports by what they are for; 0, as where a proxy has taken a port over, says nothing of it.
+pub(super) fn ports(value: &Value) -> Parsed<BTreeMap<String, u16>> {
+    let read = |name: &str, value: &Value| {
+        let dialects = dialect::ALL.iter().map(|dialect| dialect.name());
+        if !dialects
+            .chain(["gateway", "ops", "nats"])
+            .any(|known| known == name)
+        {
+            let text =
+                "expected a port that the gateway has: gateway, ops, nats, or a dialect's name".to_owned();
+            return Err(vec![text.into()]);
+        }
+        port(value)
+    };
+    let rows = entries(value, read)?.into_iter();
+    Ok(rows.filter(|(_, port)| *port != 0).collect())
 }
 
 /// What to type, by name.
