@@ -224,6 +224,10 @@ async fn a_gateway_told_to_end_while_its_server_starts_ends_at_once() {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&fake, mode).expect("mode");
     let mut serve = tokio::process::Command::new(env!("CARGO_BIN_EXE_causeway"));
+    let given = std::env::vars().map(|(name, _)| name);
+    for name in given.filter(|name| name.starts_with("GW_")) {
+        serve.env_remove(name);
+    }
     for dialect in ["VOICE", "ASSISTANT", "SCRIPTING", "CAD"] {
         serve.env(format!("GW_{dialect}_PORT"), "off");
     }
