@@ -18,6 +18,7 @@ use crate::edge::ports::Purpose;
 use crate::edge::{cors, landing, polling, rest, upgrade, viewer};
 use crate::gateway::Gateway;
 use crate::message::Fault;
+use crate::wire::handshake;
 
 /// Everything the client ports answer over HTTP.
 #[must_use]
@@ -79,7 +80,7 @@ async fn answer(
     request: upgrade::Request,
     body: impl Stream<Item = Result<Bytes, warp::Error>> + Send + Sync + 'static,
 ) -> Response<Bytes> {
-    if request.headers.contains_key(http::header::UPGRADE) {
+    if handshake::wanted(&request.headers) {
         return upgrade::answer(gateway, request);
     }
     let upgrade::Request {

@@ -99,6 +99,13 @@ impl Refusal {
     }
 }
 
+/// Whether a request asks for a WebSocket at all. Clients that offer another protocol with whatever they ask, HTTP/2
+/// say, are content without it (RFC 9110, section 7.8).
+#[must_use]
+pub fn wanted(headers: &HeaderMap) -> bool {
+    names(headers, &UPGRADE, "websocket")
+}
+
 /// Checks an upgrade request. Extensions and subprotocols are offers a server may ignore, however often
 /// they are made.
 ///
@@ -111,7 +118,7 @@ pub fn check(headers: &HeaderMap, method: &Method, version: Version) -> Result<K
     if version != Version::HTTP_11 {
         return Err(Refusal::Http);
     }
-    if !names(headers, &UPGRADE, "websocket") {
+    if !wanted(headers) {
         return Err(Refusal::Upgrade);
     }
     if !names(headers, &CONNECTION, "upgrade") {

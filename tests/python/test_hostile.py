@@ -12,6 +12,7 @@
 | compression: never agreed to, however often it is offered, so nothing can be inflated | `…nothing_is_inflated` |
 | handshakes: key, version, `Origin`, `Host`, forwarding headers, extensions | `…a_handshake_gets_its_status` |
 | heads too large or broken | `…a_head_that_is_no_head…` |
+| an offer of another protocol than WebSocket | `…another_protocol_gets_the_plain_answer` |
 | forged forwarding headers | `…a_forged_address_is_not_believed` |
 | names that become subjects, header injection | `test_names.py` |
 """
@@ -277,6 +278,23 @@ async def test_a_head_that_is_no_head_is_refused(broker, gateway, space, name):
     async with neighbour(broker, gateway, space):
         head = await raw.said(gateway.port, sent)
     assert (head.split(" ")[1] if status else head) == str(status or ""), head
+
+
+OFFER = b"Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+PLAIN = {
+    b"GET /health HTTP/1.1\r\n%s\r\n": 200,
+    b"GET /status.json HTTP/1.1\r\n%s\r\n": 200,
+    b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\n%s\r\n": 200,
+    b"POST /api/execute_command HTTP/1.1\r\n%sContent-Length: 2\r\n\r\n{}": 400,
+    b"GET /events HTTP/1.1\r\n%s\r\n": 404,
+}
+
+
+async def test_who_offers_another_protocol_gets_the_plain_answer(gateway):
+    """Clients that would rather speak HTTP/2 say so with every request, and go on without it."""
+    for request, status in PLAIN.items():
+        head = await raw.said(gateway.port, request % OFFER)
+        assert head.split(" ")[1] == str(status), (request, head)
 
 
 async def test_a_forged_address_is_not_believed(broker, gateway, space):
