@@ -56,7 +56,8 @@ pub enum Packet {
 pub struct BadPacket;
 
 impl Packet {
-    /// Reads a frame without copying its body.
+    /// Reads a frame without copying its body; only binary written as text, which clients do that were told
+    /// `forceBase64`, is copied.
     ///
     /// # Errors
     /// [`BadPacket`] when the first character is no packet type.
@@ -76,6 +77,10 @@ impl Packet {
             b'4' => Self::Message(text.slice(1..)),
             b'5' => Self::Upgrade,
             b'6' => Self::Noop,
+            b'b' => match STANDARD.decode(&text[1..]) {
+                Ok(bytes) => Self::Binary(bytes.into()),
+                Err(_) => return Err(BadPacket),
+            },
             _ => return Err(BadPacket),
         })
     }

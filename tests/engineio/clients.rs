@@ -215,3 +215,11 @@ fn a_client_that_sends_is_alive() {
     server.pass(299);
     assert_eq!(server.over, None);
 }
+
+/// As clients write it over WebSocket that were told `forceBase64`.
+#[test]
+fn binary_may_come_as_text() {
+    let mut server = Server::websocket(echo());
+    server.write(0, text("bAQIDBA=="));
+    assert_eq!(server.heard(0), [Frame::Binary(vec![1, 2, 3, 4].into())]);
+}

@@ -136,7 +136,7 @@ mod message {
 
         #[test]
         fn closes_the_session_upon_invalid_packet_format() {
-            for bad in ["abc", "", "7", "bAQID", "2"] {
+            for bad in ["abc", "", "7", "bAQI", "2"] {
                 let mut server = Server::websocket(echo());
                 server.write(0, text(bad));
                 assert_eq!(server.over, Some(End::Broken), "{bad}");

@@ -7,6 +7,7 @@ import { ask, client, closeAll, connected, next, space } from "./support.mjs";
 const SEED = "Search cats on youtube, domain youtube.com";
 const TRANSPORTS = {
   "websocket only": { transports: ["websocket"] },
+  "websocket, binary as text": { transports: ["websocket"], forceBase64: true },
   "polling only": { transports: ["polling"] },
   "polling, then websocket": { transports: ["polling", "websocket"] },
 };
