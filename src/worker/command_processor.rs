@@ -37,7 +37,7 @@ impl CommandProcessor {
     }
 
     async fn perform(&self, job: &Job) -> Result<Body, Fault> {
-        let params: Map<String, Value> = serde_json::from_slice(&job.work.body).unwrap_or_default();
+        let params = job.work.params()?;
         let Some(command) = params.get("command").and_then(Value::as_str) else {
             return Err(Fault::new(Code::Invalid, "'command' is missing or no text"));
         };

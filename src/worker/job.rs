@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Message, Subject};
 use bytes::Bytes;
+use serde_json::{Map, Value};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::large;
 use super::outlet::unix_now;
 use crate::bus::contract::{self, headers};
-use crate::message::Nanos;
+use crate::message::{Code, Fault, Nanos};
 
 /// One publish; a hanging connection must not hang the work.
 pub(super) const PUBLISH: Duration = Duration::from_secs(2);
@@ -45,6 +46,21 @@ pub struct Job {
 }
 
 impl Work {
+    /// The members of the parameters; none where they are no object.
+    ///
+    /// # Errors
+    /// `invalid`: they cannot be read, and why: half of a character, say, cut off by a client.
+    pub(super) fn params(&self) -> Result<Map<String, Value>, Fault> {
+        match serde_json::from_slice(&self.body) {
+            Ok(params) => Ok(params),
+            Err(error) if error.is_data() || self.body.is_empty() => Ok(Map::new()),
+            Err(error) => Err(Fault::new(
+                Code::Invalid,
+                format!("the parameters cannot be read: {error}"),
+            )),
+        }
+    }
+
     /// Reads a message on `gw.v1.cmd.…`; `None` when the subject is no command.
     pub(super) fn read(message: &Message) -> Option<Self> {
         let (space, _, action) = contract::command_parts(&message.subject)?;
@@ -106,6 +122,41 @@ impl Job {
         let sent = self.client.publish_with_headers(reply, head, body);
         if !matches!(timeout(PUBLISH, sent).await, Ok(Ok(()))) {
             tracing::debug!(status, "an interim answer was not sent");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Work;
+
+    fn params(body: &'static str) -> Result<String, String> {
+        let work = Work {
+            id: String::new(),
+            space: String::new(),
+            action: String::new(),
+            body: body.into(),
+            session: None,
+            correlation: None,
+            traceparent: None,
+        };
+        let params = work.params().map_err(|fault| fault.text)?;
+        Ok(serde_json::Value::Object(params).to_string())
+    }
+
+    #[test]
+    fn parameters_that_cannot_be_read_are_not_called_missing() {
+        assert_eq!(params(r#"{"a":[1]}"#).as_deref(), Ok(r#"{"a":[1]}"#));
+        for none in ["", "[1]", "null", "\"a\""] {
+            assert_eq!(params(none).as_deref(), Ok("{}"), "{none}");
+        }
+        for (body, why) in [
+            (r#"{"command":"search \ud83d"}"#, "hex escape"),
+            (r#"{"command":"help","x":1e999}"#, "out of range"),
+            ("{", "EOF"),
+        ] {
+            let text = params(body).unwrap_err();
+            assert!(text.contains(why), "{text}");
         }
     }
 }

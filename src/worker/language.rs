@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{Job, Worker};
 use crate::message::{Body, Code, Fault};
@@ -84,7 +84,7 @@ fn analyse(text: &str) -> Findings {
 }
 
 async fn perform(job: &Job) -> Result<Body, Fault> {
-    let params: Map<String, Value> = serde_json::from_slice(&job.work.body).unwrap_or_default();
+    let params = job.work.params()?;
     let Some(text) = params.get("text").and_then(Value::as_str) else {
         return Err(Fault::new(Code::Invalid, "'text' is missing or no text"));
     };

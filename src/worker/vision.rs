@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use image::{DynamicImage, ImageFormat, ImageReader, Limits};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{Job, Worker};
 use crate::message::{Body, Code, Fault};
@@ -98,7 +98,7 @@ fn colours(picture: &DynamicImage) -> Vec<(String, f64)> {
 }
 
 async fn perform(job: &Job) -> Result<Body, Fault> {
-    let params: Map<String, Value> = serde_json::from_slice(&job.work.body).unwrap_or_default();
+    let params = job.work.params()?;
     let Some(text) = params.get("image").and_then(Value::as_str) else {
         return Err(Fault::new(
             Code::Invalid,
