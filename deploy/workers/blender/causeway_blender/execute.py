@@ -4,7 +4,7 @@ import contextlib
 import sys
 import traceback
 
-from .job import Job
+from .job import Cancelled, Job
 from .wire import Failure, Reply
 
 # shown in tracebacks; the lines before it are the worker's own and of no use to the client
@@ -20,7 +20,10 @@ def execute_code(job: Job, params: dict, given: dict) -> Reply:
     with contextlib.redirect_stdout(job.output):
         try:
             exec(compile(code, NAME, "exec"), names)
-        except (Exception, SystemExit) as error:
+        except Cancelled:
+            raise
+        # whatever code raises ends the code, not the worker: KeyboardInterrupt and asyncio's own CancelledError too
+        except BaseException as error:
             raise _told(error, job) from None
     return Reply.done(output=job.output.whole())
 

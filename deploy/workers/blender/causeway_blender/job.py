@@ -27,6 +27,9 @@ class Output(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            # as every stdout does; kept, it would break whoever puts the parts together
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         with self._lock:
             room = MOST_OUTPUT - self._size
             if text and room > 0:

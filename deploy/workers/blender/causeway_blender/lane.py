@@ -71,14 +71,18 @@ class Lane:
             job = self._waiting.popleft()
             self._runner = threading.get_ident()
             self._now = job
-        reply = None
+        reply, cancelled = None, False
         while True:
             try:
-                reply = reply or self._outcome(job)
+                if reply is None and not cancelled:
+                    reply = self._outcome(job)
                 self._leave()
                 break
             except Cancelled:
-                reply = reply or Reply.failed(Failure("cancelled", "the job was cancelled", output=job.output.whole()))
+                cancelled = True
+        # only here, where no other one can strike any more: a long output takes its time
+        if reply is None:
+            reply = Reply.failed(Failure("cancelled", "the job was cancelled", output=job.output.whole()))
         job.answer(reply)
         return True
 

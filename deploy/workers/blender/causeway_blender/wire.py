@@ -1,6 +1,7 @@
 """The bus contract's headers, what a reply looks like, and the errors a job may end with."""
 
 import json
+import math
 import time
 
 CODES = {
@@ -81,4 +82,18 @@ def header_value(text: str) -> str:
 
 def to_json(value) -> bytes:
     """ASCII, so that no text a program printed (a lone surrogate, say) can fail to be encoded."""
-    return json.dumps(value, default=str).encode()
+    try:
+        return json.dumps(value, default=str, allow_nan=False).encode()
+    except ValueError:
+        return json.dumps(_finite(value), default=str, allow_nan=False).encode()
+
+
+def _finite(value):
+    """Without the numbers that JSON has no words for: Python would write them in its own, which nobody else reads."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return value
