@@ -137,6 +137,33 @@ async def test_an_offset_of_another_history_is_not_recovered(broker, gateway, sp
             assert numbers(one.replayed) == [7]
 
 
+async def test_a_client_of_two_dialects_hears_both_in_the_voice_form(broker, gateway, space):
+    """Each dialect's events come in their order; which of two dialects comes first is not defined."""
+    both = "?topics=voice,assistant"
+
+    async def hears(one):
+        seen = one.replayed
+        while len(seen) < 3:
+            frame = await one.frame()
+            # what was said while the client came in is the past of its second dialect
+            seen += frame["events"] if frame["type"] == "replay" else [frame]
+        assert len({frame["seq"] for frame in seen}) == 3
+        assert numbers([frame for frame in seen if frame["type"] == "tick"]) == [1, 3]
+        assert numbers([frame for frame in seen if frame["type"] == "notification"]) == [2]
+
+    async with bus(broker) as publisher, client(gateway.events(space)) as voice:
+        async with client(gateway.events(space, both)) as one:
+            await publisher.event(space, 1)
+            stream = publisher.connection.jetstream()
+            await stream.publish(f"gw.v1.evt.{space}.assistant.notification", b'{"n": 2}')
+            await publisher.event(space, 3)
+            await hears(one)
+        async with client(gateway.events(space, f"{both}&since={one.status['offset']}")) as again:
+            assert again.status["recovered"] is True
+            await hears(again)
+        assert numbers(await voice.frames(2)) == [1, 3]
+
+
 async def test_spaces_do_not_hear_each_other(broker, gateway, space):
     here, there = f"{space}-a", f"{space}-b"
     async with bus(broker) as publisher, client(gateway.events(here)) as one, client(gateway.events(there)) as two:
