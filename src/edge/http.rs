@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use warp::Filter;
@@ -106,7 +106,7 @@ async fn answer(
     }
     if request.method != Method::GET && request.method != Method::HEAD {
         let fault = Fault::new(crate::message::Code::Invalid, "only GET is served here");
-        return refuse(StatusCode::METHOD_NOT_ALLOWED, &fault);
+        return not_allowed(&fault, "GET, HEAD");
     }
     if let Some(response) = viewer::answer(gateway, &request).await {
         return response;
@@ -166,6 +166,15 @@ pub fn json(status: StatusCode, value: &serde_json::Value) -> Response<Bytes> {
     let fields = response.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The refusal of a method, with those that are served.
+#[must_use]
+pub fn not_allowed(fault: &Fault, served: &'static str) -> Response<Bytes> {
+    let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, fault);
+    let fields = response.headers_mut();
+    fields.insert(ALLOW, HeaderValue::from_static(served));
     response
 }
 

@@ -13,7 +13,7 @@ use tracing::debug;
 use crate::bus::{Fact, Replies, Since};
 use crate::edge::body::{self, Body};
 use crate::edge::door::parameter;
-use crate::edge::http::{json, refuse};
+use crate::edge::http::{json, not_allowed, refuse};
 use crate::edge::ports::Purpose;
 use crate::edge::{cors, upgrade};
 use crate::gateway::{Gateway, local};
@@ -64,12 +64,13 @@ pub async fn answer(gateway: &Arc<Gateway>, request: &upgrade::Request, body: Bo
             let body = json!({"error": "not_implemented", "message": text});
             Ok(json(StatusCode::NOT_IMPLEMENTED, &body))
         }
-        ("/health" | "/api/status" | "/api/execute_command" | "/api/screenshot", _) => {
-            let text = format!("{} is not served at {}", request.method, request.path);
-            Ok(refuse(
-                StatusCode::METHOD_NOT_ALLOWED,
-                &Fault::new(Code::Invalid, text),
-            ))
+        (path @ ("/health" | "/api/status" | "/api/execute_command" | "/api/screenshot"), _) => {
+            let served = match path {
+                "/api/execute_command" => "POST, OPTIONS",
+                _ => "GET, HEAD, OPTIONS",
+            };
+            let text = format!("{} is not served at {path}", request.method);
+            Ok(not_allowed(&Fault::new(Code::Invalid, text), served))
         }
         _ => {
             let body = json!({

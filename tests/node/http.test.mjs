@@ -161,6 +161,7 @@ for (const [what, path, options, status] of [
     const answer = await (options.declared ? announced(path, options.declared) : fetched(path, options));
     assert.equal(answer.status, status);
     assert.equal(typeof JSON.parse(answer.text).message, "string");
+    if (status === 405) assert.equal(answer.headers.get("allow"), "POST, OPTIONS");
     // an unread body ends the connection, and the client must not use it again
     if (options.declared) assert.equal(answer.connection, "close");
   });

@@ -297,6 +297,12 @@ async def test_who_offers_another_protocol_gets_the_plain_answer(gateway):
         assert head.split(" ")[1] == str(status), (request, head)
 
 
+async def test_a_method_that_is_not_served_is_told_those_that_are(gateway):
+    for path, served in (("/", "GET, HEAD"), ("/events", "GET, HEAD"), ("/health", "GET, HEAD, OPTIONS")):
+        head = await raw.said(gateway.port, f"DELETE {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert head.split(" ")[1] == "405" and f"allow: {served}\r\n" in head, (path, head)
+
+
 async def test_a_forged_address_is_not_believed(broker, gateway, space):
     async with neighbour(broker, gateway, space):
         changes = {"X-Forwarded-For": "198.51.100.77", "Forwarded": "for=198.51.100.77", "X-Real-IP": "198.51.100.77"}
