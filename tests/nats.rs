@@ -11,6 +11,8 @@ mod history;
 mod live;
 #[path = "nats/outage.rs"]
 mod outage;
+#[path = "nats/panic.rs"]
+mod panic;
 #[path = "nats/start.rs"]
 mod start;
 #[path = "support/nats.rs"]

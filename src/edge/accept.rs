@@ -58,6 +58,7 @@ pub fn open(gateway: &Arc<Gateway>, port: Port) {
 async fn accept(gateway: Arc<Gateway>, listener: TcpListener, purpose: Purpose) {
     let routes = http::routes(gateway.clone());
     let mut spell = Spell::begin();
+    let mut told = false;
     loop {
         spell.go_on().await;
         let accepted = tokio::select! {
@@ -68,11 +69,15 @@ async fn accept(gateway: Arc<Gateway>, listener: TcpListener, purpose: Purpose) 
             Ok(accepted) => accepted,
             Err(error) => {
                 // out of descriptors: those who wait are served when others leave
-                warn!(%error, port = purpose.name(), "cannot accept");
+                gateway.metrics.accept_errors.inc();
+                if !std::mem::replace(&mut told, true) {
+                    warn!(%error, port = purpose.name(), "cannot accept");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
+        told = false;
         let Ok(place) = gateway.places.clone().try_acquire_owned() else {
             gateway.metrics.rejected.limit.inc();
             gateway.tasks.spawn(refuse(stream));

@@ -120,6 +120,7 @@ pub fn open(port: Port, routes: &BoxedFilter<(Response<Bytes>,)>) {
 }
 
 async fn accept(listener: TcpListener, routes: BoxedFilter<(Response<Bytes>,)>, places: Arc<Semaphore>) {
+    let mut told = false;
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {
             return;
@@ -127,11 +128,14 @@ async fn accept(listener: TcpListener, routes: BoxedFilter<(Response<Bytes>,)>, 
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                warn!(%error, port = "ops", "cannot accept");
+                if !std::mem::replace(&mut told, true) {
+                    warn!(%error, port = "ops", "cannot accept");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
+        told = false;
         let service = TowerToHyperService::new(warp::service(routes.clone()));
         tokio::spawn(async move {
             let connection = http1::Builder::new()

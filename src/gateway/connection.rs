@@ -202,12 +202,12 @@ pub fn run(gateway: Arc<Gateway>, line: Line, guest: Guest) -> impl Future<Outpu
         gateway.presence.opened(&session_id, name, &space);
     }
     async move {
-        let ending = connection.live().await;
+        let ending = connection.guarded().await;
         let (tally, sent, trace_id) = connection.told();
         let joined = !connection.keys.is_empty();
         if joined {
             gateway.lobby.screens.left(&session_id);
-            Box::pin(connection.calls.leave(connection.session.as_mut())).await;
+            connection.leave(&ending).await;
         } else if let Ending::Broken(close) | Ending::Closed(close) = &ending {
             connection.calls.refused(close);
         }

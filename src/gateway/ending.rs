@@ -21,6 +21,8 @@ pub enum Ending {
     Silent,
     /// The gateway drains.
     Drained,
+    /// A bug of ours.
+    Panicked,
 }
 
 impl Ending {
@@ -43,6 +45,7 @@ impl Ending {
             Self::Broken(close) | Self::Closed(close) => close.code,
             Self::Slow => Close::SLOW.code,
             Self::Drained => Close::DRAIN.code,
+            Self::Panicked => Close::INTERNAL.code,
         }
     }
 }
@@ -57,6 +60,7 @@ impl fmt::Display for Ending {
             Self::Slow => "too slow",
             Self::Silent => "ping unanswered",
             Self::Drained => "drained",
+            Self::Panicked => "panicked",
         })
     }
 }

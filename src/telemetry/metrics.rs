@@ -57,7 +57,7 @@ pub struct Metrics {
     pub screenshots: Screenshots,
     /// Bytes of unfinished messages being received.
     pub receiving_bytes: IntGauge,
-    /// Accept calls that failed.
+    /// Connections on client ports that could not be accepted at once.
     pub accept_errors: IntCounter,
     /// Connections that ended by a panic; each is a bug.
     pub panics: IntCounter,
@@ -129,7 +129,7 @@ impl Metrics {
             rejected: Rejected::new(&make),
             screenshots: Screenshots::new(&make),
             receiving_bytes: make.gauge("receiving_bytes", "Bytes of unfinished messages being received."),
-            accept_errors: make.counter("accept_errors_total", "Accept calls that failed."),
+            accept_errors: make.counter("accept_errors_total", "Accept calls on client ports that failed."),
             panics: make.counter(
                 "panics_total",
                 "Connections that ended by a panic; each is a bug.",

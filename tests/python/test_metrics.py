@@ -5,6 +5,8 @@ import collections
 import contextlib
 import itertools
 import json
+import os
+import resource
 import time
 import urllib.error
 
@@ -12,7 +14,7 @@ import pytest
 import websockets
 from figures import figures
 from stack import Broker, free_port
-from talk import bus, client
+from talk import bus, client, eventually
 
 VOICE = {"dialect": "voice"}
 DURATION = "gw_command_duration_seconds_count"
@@ -203,3 +205,22 @@ async def test_a_gateway_that_counts_nothing_serves_all_the_same(own_gateway, br
     with pytest.raises(urllib.error.HTTPError) as refused:
         await figures(gateway)
     assert refused.value.code == 404 and "ops.metrics" in refused.value.read().decode()
+
+
+async def test_connections_that_cannot_be_accepted_are_counted_and_told_once(own_gateway):
+    # those who say nothing stay for as long as the test takes
+    gateway = own_gateway(GW_GATEWAY_HEADER_TIMEOUT="10m")
+    pid = gateway.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")) + 3, before[1]))
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(20):
+            _, writer = await asyncio.open_connection("127.0.0.1", gateway.voice)
+            stack.callback(writer.close)
+        await eventually(lambda: "cannot accept" in gateway.log.read_text())
+        # time for many more attempts
+        await asyncio.sleep(1)
+        told = gateway.log.read_text().count("cannot accept")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        failed = (await figures(gateway)).sum("gw_accept_errors_total")
+    assert told == 1 <= failed

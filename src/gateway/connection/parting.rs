@@ -1,7 +1,9 @@
 //! The end of a connection: last answers, the farewell, the close.
 
 use std::fmt::Display;
+use std::panic::AssertUnwindSafe;
 
+use futures_util::FutureExt;
 use tracing::{debug, warn};
 
 use super::{Connection, Ending};
@@ -23,6 +25,22 @@ pub(super) fn visited(ending: &Ending, dialect: &str, session: &str, space: &Spa
 }
 
 impl Connection {
+    /// Lives to the end. A bug ends this connection alone: it is counted, and the client is told to come back.
+    pub(super) async fn guarded(&mut self) -> Ending {
+        let living = AssertUnwindSafe(self.live()).catch_unwind().await;
+        living.unwrap_or_else(|_| {
+            self.gateway.metrics.panics.inc();
+            Ending::Panicked
+        })
+    }
+
+    /// What its session states at the end; nobody knows what one that panicked would.
+    pub(super) async fn leave(&mut self, ending: &Ending) {
+        if *ending != Ending::Panicked {
+            Box::pin(self.calls.leave(self.session.as_mut())).await;
+        }
+    }
+
     /// What the last log line says of it: what came, what was queued, and its trace.
     pub(super) fn told(&self) -> (Tally, u64, Option<String>) {
         (self.calls.tally(), self.outbox.packets(), self.calls.trace_id())
@@ -36,11 +54,13 @@ impl Connection {
             Ending::Broken(close) | Ending::Closed(close) => Some(close.clone()),
             Ending::Slow => Some(Close::SLOW),
             Ending::Drained => Some(Close::DRAIN),
+            Ending::Panicked => Some(Close::INTERNAL),
         };
         if *ending == Ending::Drained {
             self.last_replies().await;
         }
-        if let Some(close) = close.as_ref().filter(|close| close.code != Close::SLOW.code) {
+        let silent = |close: &&Close| matches!(ending, Ending::Panicked) || close.code == Close::SLOW.code;
+        if let Some(close) = close.as_ref().filter(|close| !silent(close)) {
             let mut steps = Vec::new();
             self.session.farewell(clock::read(), close, &mut steps);
             for step in steps {
