@@ -303,6 +303,10 @@ impl Presence {
             let Ok(seats) = serde_json::from_slice::<Vec<Seat>>(&answer) else {
                 continue;
             };
+            if gateway != "*" {
+                // it answers: what it does not name is gone
+                fresh.entry(gateway.to_owned()).or_default();
+            }
             for seat in seats.into_iter().filter(|seat| seat.gateway != self.own) {
                 if let Some((session, place)) = Place::of(&seat) {
                     fresh.entry(seat.gateway).or_default().insert(session, place);
@@ -382,6 +386,9 @@ impl Presence {
             own.map(|(session, place)| place.seat(*session, &self.own))
                 .collect()
         };
+        if seats.is_empty() && asked == self.own {
+            let _away = self.bus.answer_sys(question, "[]".into()).await;
+        }
         let fits = self.bus.ingress().max_payload() / SEAT;
         for chunk in seats.chunks(fits.clamp(1, CHUNK)) {
             let body = serde_json::to_vec(chunk).unwrap_or_default();

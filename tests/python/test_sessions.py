@@ -5,12 +5,13 @@ import contextlib
 import hashlib
 import json
 import re
+import urllib.request
 
 import pytest
 import raw
 import websockets
 from stack import Broker
-from talk import bus
+from talk import bus, settle
 
 # a message takes what is left of it beside 4 KiB for headers: about 180 sessions
 MOST = 32 * 1024
@@ -88,3 +89,38 @@ async def test_without_an_object_store_the_asker_is_told(narrow, own_gateway):
     async with crowd(gateway, "crowd", MANY), bus(narrow) as asker:
         answer = await asker.connection.request("gw.v1.cmd.crowd.gateway.sessions", timeout=30)
         assert answer.headers["Nats-Service-Error-Code"] == "413"
+
+
+async def test_sessions_whose_end_was_not_heard_go_when_their_gateway_has_none(narrow, own_gateway, space):
+    gateway, ghost = own_gateway(on=narrow), f"ghost-{space}"
+    status = await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{gateway.port}/status.json", None, 30)
+    own = json.load(status)["gateway"].encode()
+    seat = {"session": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "dialect": "voice", "space": space, "opened": 1, "gateway": ghost}
+    async with bus(narrow) as other:
+        connection = other.connection
+
+        async def listed() -> list[str]:
+            known = await connection.request(f"gw.v1.cmd.{space}.gateway.sessions", b"", timeout=30)
+            return [one["gateway"] for one in json.loads(known.data)["sessions"]]
+
+        async def answer(question):
+            if question.data.decode() == ghost:
+                await question.respond(b"[]")
+
+        async def live():
+            while True:
+                await connection.publish("gw.v1.sys.gateway.alive", json.dumps({"gateway": ghost, "sessions": 0}).encode())
+                await asyncio.sleep(1)
+
+        await connection.subscribe("gw.v1.sys.sessions", cb=answer)
+        await settle(connection)
+        # one of its own gateways answers in the same way when it has none
+        assert (await connection.request("gw.v1.sys.sessions", own, timeout=30)).data == b"[]"
+        while ghost not in await listed():
+            await connection.publish("gw.v1.sys.session.opened", json.dumps(seat).encode())
+            await asyncio.sleep(0.1)
+        # it is alive, so nobody buries it, and it counts none: whoever counts otherwise asks
+        beating = asyncio.create_task(live())
+        while ghost in await listed():
+            await asyncio.sleep(0.1)
+        beating.cancel()
