@@ -29,21 +29,35 @@ pub(super) const TURN: usize = 256 << 10;
 const SPELL: Duration = Duration::from_micros(500);
 
 /// Work for many clients, one after the other, in parts between which others have their turn.
-pub struct Spell(Instant);
+pub struct Spell {
+    since: Instant,
+    others: Duration,
+}
 
 impl Spell {
     /// Begins now.
     #[must_use]
     pub fn begin() -> Self {
-        Self(clock::now())
+        Self {
+            since: clock::now(),
+            others: Duration::ZERO,
+        }
     }
 
     /// After each client: when this part was long enough, others go first.
     pub async fn go_on(&mut self) {
-        if self.0.elapsed() >= SPELL {
+        let now = clock::now();
+        if now.duration_since(self.since) >= SPELL {
             tokio::task::yield_now().await;
-            self.0 = clock::now();
+            self.since = clock::now();
+            self.others += self.since.duration_since(now);
         }
+    }
+
+    /// How long others had their turn meanwhile.
+    #[must_use]
+    pub fn others(&self) -> Duration {
+        self.others
     }
 }
 
@@ -51,5 +65,24 @@ impl Spell {
 pub(super) async fn others_first(long: bool) {
     if long {
         tokio::task::yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    use super::{SPELL, Spell};
+
+    /// One thread, so that whoever has it keeps the others waiting.
+    #[tokio::test]
+    async fn the_time_of_others_is_told_apart() {
+        const TURN: Duration = Duration::from_millis(20);
+        let mut spell = Spell::begin();
+        let other = tokio::spawn(async { sleep(TURN) });
+        sleep(SPELL);
+        spell.go_on().await;
+        assert!(other.is_finished() && spell.others() >= TURN);
     }
 }

@@ -1,6 +1,7 @@
 //! Live messages on their way to everybody in the room: in order, holes filled first, each encoded once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::debug;
 
@@ -135,16 +136,16 @@ impl Room {
         let batches: Vec<Batch> = batches.into_iter().map(Batch::new).collect();
         let began = self.metrics.now();
         self.metrics.encoded(began - started);
-        self.write(&batches).await;
-        self.metrics.stage.write.since(began);
+        let others = self.write(&batches).await;
+        self.metrics.stage.write.since(began + others);
         self.metrics.delivered(&times);
         for (span, class, topic, size) in spans {
             span.end(self.key.dialect.name(), class, &topic, size, self.members.len());
         }
     }
 
-    /// Hands every member its packets.
-    async fn write(&mut self, batches: &[Batch]) {
+    /// Hands every member its packets; returns how long others had the thread meanwhile.
+    async fn write(&mut self, batches: &[Batch]) -> Duration {
         let mut left = false;
         let mut spell = Spell::begin();
         for member in &self.members {
@@ -165,5 +166,6 @@ impl Room {
         if left {
             self.members.retain(|member| member.outbox.closing().is_none());
         }
+        spell.others()
     }
 }

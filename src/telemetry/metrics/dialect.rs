@@ -68,7 +68,8 @@ pub struct Stages {
     pub encode: Times,
     /// A client that took no byte, until it had taken all that waited.
     pub queue: Times,
-    /// One batch of events written to everybody in a room, or an answer to the one who asked.
+    /// One batch of events written to everybody in a room, or an answer to the one who asked; the turns that others
+    /// have in between are left out.
     pub write: Times,
 }
 
