@@ -86,7 +86,11 @@ pub fn gathered(earlier: &[u8], later: &[u8]) -> Option<Bytes> {
     serde_json::to_vec(&all).ok().map(Bytes::from)
 }
 
-/// Sets `keys` in what `before` holds and returns the new body; `None` when `keys` is no JSON object.
+/// Names in a merged state. Viewers have less than a hundred; without an end, clients that make up names fill the store.
+const NAMES: usize = 1000;
+
+/// Sets `keys` in what `before` holds and returns the new body; `None` when `keys` is no JSON object, or it would be one
+/// of more than a thousand names.
 #[must_use]
 pub fn merged(before: Option<&[u8]>, keys: &[u8], said: &[u8]) -> Option<Vec<u8>> {
     type Keys<'a> = BTreeMap<String, &'a RawValue>;
@@ -96,6 +100,9 @@ pub fn merged(before: Option<&[u8]>, keys: &[u8], said: &[u8]) -> Option<Vec<u8>
         .and_then(|held| serde_json::from_str(held.merged.get()).ok())
         .unwrap_or_default();
     all.extend(set);
+    if all.len() > NAMES {
+        return None;
+    }
     let all = serde_json::to_string(&all).ok()?;
     let all: &RawValue = serde_json::from_str(&all).ok()?;
     let said: &RawValue = serde_json::from_slice(if said.is_empty() { keys } else { said }).ok()?;
@@ -104,7 +111,7 @@ pub fn merged(before: Option<&[u8]>, keys: &[u8], said: &[u8]) -> Option<Vec<u8>
 
 #[cfg(test)]
 mod tests {
-    use super::{Merged, merged};
+    use super::{Merged, NAMES, merged};
 
     #[test]
     fn later_keys_win_and_what_was_said_stays_as_it_was() {
@@ -113,6 +120,21 @@ mod tests {
         let read = Merged::read(&two).unwrap();
         assert_eq!(read.merged.get(), r#"{"a":2,"b":{"x": 1}}"#);
         assert_eq!(read.said.get(), r#"{"type":"ui", "config":{"a":2}}"#);
+    }
+
+    #[test]
+    fn names_that_are_made_up_find_an_end() {
+        let mut state = None;
+        for n in 0..NAMES {
+            let key = format!(r#"{{"k{n}":{n}}}"#);
+            state = merged(state.as_deref(), key.as_bytes(), b"");
+        }
+        assert!(merged(state.as_deref(), br#"{"one more":1}"#, b"").is_none());
+        let changed = merged(state.as_deref(), br#"{"k7":"changed"}"#, b"").unwrap();
+        let read = Merged::read(&changed).unwrap();
+        assert!(
+            read.merged.get().contains(r#""k7":"changed""#) && read.merged.get().contains(r#""k999":999"#)
+        );
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl Gateway {
             let Some(body) = merged(held, &merge.keys, &merge.said) else {
                 return Err(Fault::new(
                     Code::Invalid,
-                    "what is to be merged is no JSON object",
+                    "what is to be merged is no JSON object, or has too many names",
                 ));
             };
             let fact = Fact {

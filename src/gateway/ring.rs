@@ -1,6 +1,6 @@
 //! The recent past of a room, kept in memory and encoded at most once for each kind of listener.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::dialect::{Dialect, Encoding, Frame};
@@ -237,17 +237,51 @@ impl Ring {
     }
 }
 
+/// Topics numbered at once; a space has far fewer.
+const TOPICS: usize = 4096;
+
 /// Numbers a state topic within its room, for conflation in the queues.
 #[derive(Default)]
-pub struct Topics(Vec<Arc<str>>);
+pub struct Topics {
+    known: HashMap<Arc<str>, u32>,
+    last: u32,
+}
 
 impl Topics {
-    /// The number of a topic; the same for as long as the room lives.
+    /// The number of a topic. One that comes again after very many others has a new one, and what still waits under
+    /// the old one stays beside it.
     pub fn number(&mut self, topic: &Arc<str>) -> u32 {
-        let at = self.0.iter().position(|known| known == topic).unwrap_or_else(|| {
-            self.0.push(topic.clone());
-            self.0.len() - 1
-        });
-        u32::try_from(at).unwrap_or(u32::MAX)
+        if let Some(number) = self.known.get(topic) {
+            return *number;
+        }
+        if self.known.len() >= TOPICS {
+            self.known.clear();
+        }
+        self.last = self.last.wrapping_add(1);
+        self.known.insert(topic.clone(), self.last);
+        self.last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{TOPICS, Topics};
+
+    #[test]
+    fn topics_keep_their_number_and_are_not_kept_for_ever() {
+        let mut topics = Topics::default();
+        let number = |topics: &mut Topics, name: &str| topics.number(&Arc::from(name));
+        let (one, two) = (number(&mut topics, "one"), number(&mut topics, "two"));
+        assert_ne!(one, two);
+        assert_eq!(
+            (number(&mut topics, "one"), number(&mut topics, "two")),
+            (one, two)
+        );
+        for n in 0..3 * TOPICS {
+            assert_ne!(number(&mut topics, &format!("t{n}")), one);
+        }
+        assert!(topics.known.len() <= TOPICS);
     }
 }
