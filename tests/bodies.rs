@@ -361,14 +361,19 @@ async fn limits_follow_the_configuration_when_the_bucket_exists() {
     Bodies::open(client.clone(), &settings, Duration::from_secs(7200), 1)
         .await
         .expect("buckets");
-    let stream = jetstream::new(client)
-        .get_stream("OBJ_GW_BODIES")
-        .await
-        .expect("stream");
-    let config = &stream.cached_info().config;
+    let config = async || {
+        let stream = jetstream::new(client.clone()).get_stream("OBJ_GW_BODIES").await;
+        stream.expect("stream").cached_info().config.clone()
+    };
+    let adjusted = config().await;
     assert_eq!(
-        (config.max_bytes, config.max_age.as_secs()),
+        (adjusted.max_bytes, adjusted.max_age.as_secs()),
         (2 << 30, 7200 + 3600)
     );
+    // a server alone takes note of the copies, or says that it has no place for them
+    match Bodies::open(client.clone(), &settings, Duration::from_secs(7200), 3).await {
+        Ok(_) => assert_eq!(config().await.num_replicas, 3),
+        Err(refused) => assert!(refused.to_string().contains("GW_BODIES"), "{refused}"),
+    }
     broker.stop().await;
 }

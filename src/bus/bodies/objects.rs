@@ -365,9 +365,8 @@ async fn place(
     let stream = match context.get_stream(&wanted.name).await {
         Ok(found) => {
             let mut config = found.cached_info().config.clone();
-            if (config.max_age, config.max_bytes) != (max_age, max_bytes) {
-                config.max_age = max_age;
-                config.max_bytes = max_bytes;
+            if (config.max_age, config.max_bytes, config.num_replicas) != (max_age, max_bytes, replicas) {
+                (config.max_age, config.max_bytes, config.num_replicas) = (max_age, max_bytes, replicas);
                 let updated = context.update_stream(&config).await;
                 updated.map_err(|error| error.to_string())?;
             }
