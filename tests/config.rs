@@ -197,6 +197,7 @@ fly = "no service"
 [events]
 replicas = 9
 retry = "soon"
+max_age = "300 years"
 
 [commands.limits]
 blender = 3600
@@ -207,7 +208,7 @@ policy = "wait"
 [trace]
 ratio = 2
 "#,
-        r#"the configuration has 17 problems:
+        r#"the configuration has 18 problems:
   gateway.max_connection (causeway.toml): unknown key, did you mean gateway.max_connections?
   voise.port (causeway.toml): unknown key, did you mean voice.port?
   gateway.bind (causeway.toml): expected an IP address such as "127.0.0.1" or "::1", got "localhost"
@@ -217,6 +218,7 @@ ratio = 2
   gateway.header_timeout (causeway.toml): expected a duration with a unit, such as "25s", "500ms" or "1h 30m" ("30s" for seconds, "30ms" for milliseconds), got 30
   gateway.max_receiving (causeway.toml): expected a size with a unit, such as "1MiB", "64 MB" or "512KiB" ("1000000B" for bytes, "1000000MiB" for mebibytes), got 1000000
   slow.policy (causeway.toml): expected one of "close", "drop-oldest", got "wait"
+  events.max_age (causeway.toml): expected a duration of at most 100 years, got "300 years"
   events.replicas (causeway.toml): expected a whole number from 1 to 5, got 9
   events.retry (causeway.toml): expected a duration with a unit, such as "25s", "500ms" or "1h 30m", got "soon"
   commands.limits.blender (causeway.toml): expected a duration with a unit, such as "25s", "500ms" or "1h 30m" ("3600s" for seconds, "3600ms" for milliseconds), got 3600

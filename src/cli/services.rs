@@ -1,7 +1,6 @@
 //! `causeway services`: who serves on NATS, asked as any NATS tool asks, for machines that have none.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 pub(super) use crate::bus::directory::NoRoll;
 use crate::bus::directory::{EndpointStats, Instance, Stats, roll};
@@ -85,14 +84,15 @@ fn counted(endpoints: Option<&[EndpointStats]>) -> [String; 3] {
     let Some(endpoints) = endpoints else {
         return [dash(), dash(), dash()];
     };
-    let requests: u64 = endpoints.iter().map(|own| own.requests).sum();
-    let errors: u64 = endpoints.iter().map(|own| own.errors).sum();
-    let spent: Duration = endpoints.iter().map(|own| own.processing_time).sum();
-    let mean = match requests {
+    let total = EndpointStats::total(endpoints);
+    let mean = match total.requests {
         0 => dash(),
-        _ => format!("{:.1} ms", spent.as_secs_f64() * 1e3 / requests as f64),
+        requests => format!(
+            "{:.1} ms",
+            total.processing_time.as_secs_f64() * 1e3 / requests as f64
+        ),
     };
-    [requests.to_string(), errors.to_string(), mean]
+    [total.requests.to_string(), total.errors.to_string(), mean]
 }
 
 /// What others wrote, fit for a line of a terminal.

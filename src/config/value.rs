@@ -260,6 +260,9 @@ fn ratio(value: &Value) -> Parsed<f64> {
     }
 }
 
+/// The broker counts nanoseconds in signed 64 bit, and deadlines are added to clocks.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
 fn duration(value: &Value) -> Parsed<Duration> {
     const EXPECTED: &str = "a duration with a unit, such as \"25s\", \"500ms\" or \"1h 30m\"";
     if let Some(n) = number(value) {
@@ -269,6 +272,7 @@ fn duration(value: &Value) -> Parsed<Duration> {
     let parsed = string(value).and_then(|text| humantime::parse_duration(&text).ok());
     match parsed {
         Some(Duration::ZERO) => wrong("a duration above zero", value),
+        Some(duration) if duration > LONGEST => wrong("a duration of at most 100 years", value),
         Some(duration) => Ok(duration),
         None => wrong(EXPECTED, value),
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::bus::Observe;
+use crate::bus::directory::EndpointStats;
 use crate::gateway::Gateway;
 use crate::telemetry::metrics::{DialectMetrics, Kept, Metrics, Used, Work};
 
@@ -38,16 +39,15 @@ async fn services(gateway: &Gateway) {
     };
     let reports = stats
         .into_iter()
-        .map(|stats| Work {
-            requests: stats.endpoints.iter().map(|endpoint| endpoint.requests).sum(),
-            errors: stats.endpoints.iter().map(|endpoint| endpoint.errors).sum(),
-            seconds: stats
-                .endpoints
-                .iter()
-                .map(|endpoint| endpoint.processing_time.as_secs_f64())
-                .sum(),
-            service: stats.name,
-            worker: stats.id,
+        .map(|stats| {
+            let total = EndpointStats::total(&stats.endpoints);
+            Work {
+                requests: total.requests,
+                errors: total.errors,
+                seconds: total.processing_time.as_secs_f64(),
+                service: stats.name,
+                worker: stats.id,
+            }
         })
         .collect();
     let instances = gateway.directory.snapshot();
