@@ -17,9 +17,9 @@ use tracing::{debug, info, warn};
 
 use crate::bus::contract;
 use crate::bus::lease::{Lease, Leases};
-use crate::gateway::Gateway;
 use crate::gateway::lobby::Key;
 use crate::gateway::outbox::Outbox;
+use crate::gateway::{Gateway, local};
 
 /// What such an instance answers on the bus: that it is there. What it performs it performs on what it hears.
 const PING: &str = "ping";
@@ -97,7 +97,7 @@ impl Post {
                 if !ready.swap(true, Ordering::AcqRel) {
                     info!(service = self.service, session = %self.session, space = %self.key.space, "a client works");
                 }
-                outbox.nudge();
+                outbox.kick();
                 let ended = tokio::select! {
                     () = lost(lease.as_ref()) => true,
                     () = self.answer(&mut requests) => true,
@@ -174,9 +174,7 @@ impl Post {
     async fn answer(&self, requests: &mut Endpoint) {
         while let Some(request) = requests.next().await {
             let body = json!({"session": &*self.session, "space": self.key.space.as_str()}).to_string();
-            if let Err(error) = request.respond(Ok(body.into())).await {
-                debug!(%error, "an answer did not go out");
-            }
+            local::hand_over(PING, request.respond(Ok(body.into()))).await;
         }
     }
 }

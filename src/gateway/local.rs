@@ -1,6 +1,7 @@
 //! What the gateway answers itself: as service `gateway` on NATS, and to its own clients without a round trip.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -211,12 +212,17 @@ async fn respond(
             code: usize::from(fault.code.number()),
         }),
     };
-    match timeout(ANSWER, request.respond_with_headers(response, head)).await {
+    hand_over(action, request.respond_with_headers(response, head)).await;
+    if let Some(span) = span {
+        span.end(failed);
+    }
+}
+
+/// Hands an answer to the connection, which may take nothing for long while the broker is away.
+pub(super) async fn hand_over<E: Display>(action: &str, answer: impl Future<Output = Result<(), E>>) {
+    match timeout(ANSWER, answer).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => info!(%error, action, "an answer did not go out"),
         Err(_) => info!(action, "an answer did not go out in time"),
-    }
-    if let Some(span) = span {
-        span.end(failed);
     }
 }

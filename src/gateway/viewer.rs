@@ -180,9 +180,7 @@ impl Gateway {
         match timeout(PATIENCE, picture).await {
             Ok(Some(size)) => {
                 let done = json!({"filename": name, "size": size}).to_string();
-                if let Err(error) = request.respond(Ok(done.into())).await {
-                    debug!(%error, "an answer did not go out");
-                }
+                local::hand_over(SCREENSHOT, request.respond(Ok(done.into()))).await;
                 Ok(())
             }
             Ok(None) => Err(Fault::new(Code::NoWorker, "the page left before it answered")),
@@ -229,9 +227,8 @@ impl Gateway {
         head.insert(headers::STATUS, "ack");
         let client = self.bus.ingress();
         // a plain publish: only the final answer counts as one in the service's statistics
-        if let Err(error) = client.publish_with_headers(reply, head, Bytes::new()).await {
-            debug!(%error, "an answer did not go out");
-        }
+        let taken = client.publish_with_headers(reply, head, Bytes::new());
+        local::hand_over(SCREENSHOT, taken).await;
     }
 
     /// Takes requests that other gateways have for pages here; runs as long as the process.
@@ -288,7 +285,5 @@ async fn refuse(request: &Request, fault: Fault) {
         status: fault.text,
         code: usize::from(fault.code.number()),
     };
-    if let Err(error) = request.respond(Err(error)).await {
-        debug!(%error, "an answer did not go out");
-    }
+    local::hand_over(SCREENSHOT, request.respond(Err(error))).await;
 }
