@@ -209,10 +209,19 @@ mod tests {
 
     use super::Entry;
 
-    fn place() -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("registry-{}", ulid::Ulid::new()));
+    /// A file in a folder of its own, which goes with the value.
+    struct Place(PathBuf);
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _gone = fs::remove_dir_all(self.0.parent().unwrap());
+        }
+    }
+
+    fn place() -> Place {
+        let folder = std::env::temp_dir().join(format!("causeway-registry-{}", ulid::Ulid::new()));
         fs::create_dir_all(&folder).unwrap();
-        folder.join(".ocpvscode")
+        Place(folder.join(".ocpvscode"))
     }
 
     fn read(file: &PathBuf) -> Value {
@@ -221,18 +230,19 @@ mod tests {
 
     #[test]
     fn foreign_entries_stay() {
-        let file = place();
+        let place = place();
+        let file = &place.0;
         let kernel = json!({"version": 2, "services": {"1": "/tmp/kernel.json"}, "more": [1]});
-        fs::write(&file, kernel.to_string()).unwrap();
+        fs::write(file, kernel.to_string()).unwrap();
         let entry = Entry::new(file.clone(), 3939);
         entry.renew(&[]).unwrap();
         assert_eq!(
-            read(&file)["services"],
+            read(file)["services"],
             json!({"1": "/tmp/kernel.json", "3939": ""})
         );
         entry.remove().unwrap();
-        assert_eq!(read(&file), kernel);
-        let lock = super::beside(&file, ".lock");
+        assert_eq!(read(file), kernel);
+        let lock = super::beside(file, ".lock");
         assert!(!lock.exists());
     }
 
@@ -245,13 +255,15 @@ mod tests {
             "{\"services\":null}",
             "{\"version\":2,\"services\":[1]}",
         ] {
-            let file = place();
-            fs::write(&file, text).unwrap();
+            let place = place();
+            let file = &place.0;
+            fs::write(file, text).unwrap();
             Entry::new(file.clone(), 3939).renew(&[]).unwrap();
-            assert_eq!(read(&file)["services"], json!({"3939": ""}), "{text}");
+            assert_eq!(read(file)["services"], json!({"3939": ""}), "{text}");
         }
-        let missing = place();
+        let place = place();
+        let missing = &place.0;
         Entry::new(missing.clone(), 3939).renew(&[]).unwrap();
-        assert_eq!(read(&missing), json!({"version": 2, "services": {"3939": ""}}));
+        assert_eq!(read(missing), json!({"version": 2, "services": {"3939": ""}}));
     }
 }

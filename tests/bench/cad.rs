@@ -33,6 +33,22 @@ const UPSTREAM: [(&str, &str, &str); 2] = [
     ("upstream 4", "4", "ocp_viewer"),
 ];
 
+/// One that runs; ends with the value, and what it wrote goes with it.
+struct Upstream {
+    name: &'static str,
+    server: Server,
+    _scratch: Scratch,
+}
+
+/// A directory for as long as the value lives.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Where pages and scripts connect.
 #[derive(Clone)]
 struct Place {
@@ -57,8 +73,8 @@ impl Place {
 pub(crate) async fn run(plan: &Plan) -> Outcome<()> {
     let mut upstream = Vec::new();
     for (name, generation, module) in UPSTREAM {
-        match start_upstream(generation, module).await? {
-            Some(server) => upstream.push((name, server)),
+        match start_upstream(name, generation, module).await? {
+            Some(server) => upstream.push(server),
             None => println!("cad: {name} left out; `tests/setup/cad` installs it"),
         }
     }
@@ -76,8 +92,8 @@ pub(crate) async fn run(plan: &Plan) -> Outcome<()> {
     }
     println!("cad: one page ...");
     let mut sides = vec![place];
-    sides.extend(upstream.iter().map(|(_, server)| Place {
-        address: server.websocket,
+    sides.extend(upstream.iter().map(|upstream| Place {
+        address: upstream.server.websocket,
         path: "/".to_owned(),
     }));
     // by turns, so that a busy moment of the machine meets all alike
@@ -89,11 +105,8 @@ pub(crate) async fn run(plan: &Plan) -> Outcome<()> {
             }
         }
     }
-    for (_, generation, _) in UPSTREAM {
-        let _ = std::fs::remove_dir_all(scratch(generation));
-    }
-    for (side, (name, _)) in upstream.iter().enumerate() {
-        head(name);
+    for (side, upstream) in upstream.iter().enumerate() {
+        head(upstream.name);
         for (at, (size, _)) in SIZES.iter().enumerate() {
             let (ours, theirs) = (median(&one[0][at]), median(&one[side + 1][at]));
             let theirs = theirs.unwrap_or(f64::NAN);
@@ -212,27 +225,23 @@ fn model(size: usize, number: usize) -> Vec<u8> {
     text
 }
 
-/// What an upstream server may write to.
-fn scratch(generation: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("causeway-bench-{}-{generation}", std::process::id()))
-}
-
 /// The upstream server of a generation, where its packages are installed.
-async fn start_upstream(generation: &str, module: &str) -> Outcome<Option<Server>> {
+async fn start_upstream(name: &'static str, generation: &str, module: &str) -> Outcome<Option<Upstream>> {
     let home = std::env::var_os("HOME").map_or_else(PathBuf::new, PathBuf::from);
     let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
     let python = cache.join("causeway/cad").join(generation).join("bin/python");
     if !python.exists() {
         return Ok(None);
     }
-    let scratch = scratch(generation);
-    std::fs::create_dir_all(&scratch)?;
+    let folder = format!("causeway-bench-{}-{generation}", std::process::id());
+    let scratch = Scratch(std::env::temp_dir().join(folder));
+    std::fs::create_dir_all(&scratch.0)?;
     let port = free_port()?;
     let child = Command::new(python)
         .args(["-m", module, "--port", &port.to_string()])
         // it notes its port in its user's home
-        .env("HOME", &scratch)
-        .current_dir(&scratch)
+        .env("HOME", &scratch.0)
+        .current_dir(&scratch.0)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -245,5 +254,9 @@ async fn start_upstream(generation: &str, module: &str) -> Outcome<Option<Server
         }
         sleep(Duration::from_millis(100)).await;
     }
-    Ok(Some(server))
+    Ok(Some(Upstream {
+        name,
+        server,
+        _scratch: scratch,
+    }))
 }

@@ -14,6 +14,9 @@ use tokio::time::{sleep, timeout};
 use crate::socket::PATIENCE;
 use crate::{Outcome, Plan};
 
+/// What a gateway says that goes on without large bodies: their parts would wait for them in vain.
+const NO_STORE: &str = "no object store";
+
 /// A server process and where its clients connect.
 pub(crate) struct Server {
     child: Child,
@@ -194,6 +197,8 @@ async fn start_gateway(scratch: &Path, name: &str, nats: &str, settings: &[(&str
             command.env(format!("GW_{}_PORT", dialect.to_uppercase()), "off");
         }
     }
+    // enough for every part, and set aside at the start whether it is used or not
+    command.env("GW_BODIES_MAX_BYTES", "1GiB");
     command.env("GW_LOG_LEVEL", "warn").current_dir(scratch);
     command.envs(settings.iter().copied());
     let child = command
@@ -211,6 +216,13 @@ async fn start_gateway(scratch: &Path, name: &str, nats: &str, settings: &[(&str
             return Err(format!("{} is not ready ({ended:?}):\n{log}", binary.display()).into());
         }
         sleep(Duration::from_millis(100)).await;
+    }
+    if std::fs::read_to_string(&told)?.contains(NO_STORE) {
+        return Err(format!(
+            "NATS sets about 6 GB aside for what the gateway keeps, and {} has less: make room there, or name a larger disk with TMPDIR",
+            scratch.display()
+        )
+        .into());
     }
     Ok(server)
 }
