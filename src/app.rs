@@ -224,7 +224,7 @@ async fn reach(
 ) -> Result<Bus, BusError> {
     let mut pause = FIRST_PAUSE;
     loop {
-        let connecting = Bus::connect(nats, &config.events, &config.commands, &config.bodies, gateway);
+        let connecting = Bus::connect(nats, &config.events, &config.commands, gateway);
         match connecting.await {
             Err(error @ BusError::Unreachable { .. }) => {
                 warn!(%error, again_in = ?pause, "waiting for NATS");

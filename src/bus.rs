@@ -109,12 +109,3 @@ pub struct Stored {
     /// Where it comes from in a trace, when it came sampled.
     pub origin: Option<Origin>,
 }
-
-/// A space and dialect: what a live subscription and a history read are about.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Scope {
-    /// The space.
-    pub space: Space,
-    /// The dialect's name.
-    pub dialect: Arc<str>,
-}

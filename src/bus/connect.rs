@@ -101,7 +101,6 @@ impl Bus {
         nats: &config::Nats,
         events: &config::Events,
         commands: &config::Commands,
-        _bodies: &config::Bodies,
         gateway: &str,
     ) -> Result<Self, BusError> {
         let deadline = Instant::now() + START;

@@ -13,10 +13,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
+use super::contract;
 use crate::message::{Code, Fault, Space};
 
 /// The stream that keeps leases.
-pub const STREAM: &str = "GW_LEASES";
+pub const STREAM: &str = contract::streams::LEASES;
 /// A lease that is not renewed ends after this.
 const AGE: Duration = Duration::from_secs(10);
 /// One exchange with the broker.
@@ -334,7 +335,7 @@ fn subject(space: &Space, service: &str) -> Result<String, Fault> {
             "a service is named by the characters A-Z a-z 0-9 _ -",
         ));
     }
-    Ok(format!("gw.v1.lease.{space}.{service}"))
+    contract::lease(space.as_str(), service)
 }
 
 fn down(why: impl std::fmt::Display) -> Fault {

@@ -331,11 +331,6 @@ impl Outbox {
         self.kick.notify_one();
     }
 
-    /// Makes the connection look again at what it may do.
-    pub fn nudge(&self) {
-        self.kick.notify_one();
-    }
-
     /// Takes the next letter.
     pub fn letter(&self) -> Option<Letter> {
         self.queue.lock().letters.pop_front()

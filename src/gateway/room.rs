@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use crate::bus::{Bus, Link, Live, Stored};
 use crate::config;
-use crate::dialect::{Dialect, Notice};
+use crate::dialect::Notice;
 use crate::gateway::apart::{Spell, others_first};
 use crate::gateway::lobby::{Key, Lobby};
 use crate::gateway::looks::Snapshot;
@@ -321,10 +321,4 @@ async fn next(live: &mut Option<Live>) -> Option<Stored> {
         Some(live) => live.next().await,
         None => std::future::pending().await,
     }
-}
-
-/// A dialect's room never greets for another: the greeting is the listener's own dialect's.
-#[must_use]
-pub fn greets(room: &'static dyn Dialect, speaks: &'static dyn Dialect) -> bool {
-    room.name() == speaks.name()
 }

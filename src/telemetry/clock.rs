@@ -1,4 +1,4 @@
-//! The only place that reads the clocks.
+//! The clocks: what pure code is handed as [`Now`], and what measuring begins with.
 
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

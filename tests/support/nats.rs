@@ -163,11 +163,7 @@ impl Plan {
     }
 
     pub async fn connect(&self) -> Result<Bus, BusError> {
-        let bodies = config::Bodies {
-            max_bytes: 1 << 32,
-            timeout: Duration::from_secs(60),
-        };
-        let start = Bus::connect(&self.nats, &self.events, &self.commands, &bodies, "gw-test");
+        let start = Bus::connect(&self.nats, &self.events, &self.commands, "gw-test");
         tokio::time::timeout(PATIENCE, start)
             .await
             .expect("start is bounded")

@@ -7,9 +7,10 @@ use opentelemetry::trace::SpanKind;
 use ulid::Ulid;
 
 use crate::message::{Class, Nanos, Origin};
+use crate::telemetry::clock::unix;
 use crate::telemetry::trace::TraceContext;
 use crate::telemetry::trace::export::{Finished, Pipeline, pipeline};
-use crate::telemetry::trace::spans::{message_id, operation, size, unix};
+use crate::telemetry::trace::spans::{message_id, operation, size};
 
 const EVENT: &str = "gw.v1.evt.{space}.{dialect}.{topic}";
 const STATE: &str = "gw.v1.state.{space}.{dialect}.{topic}";

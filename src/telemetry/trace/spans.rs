@@ -1,12 +1,11 @@
 //! The spans of a command, with the attributes of the messaging conventions. Built for sampled messages only.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
 use ulid::Ulid;
 
 use crate::message::{Command, Nanos};
+use crate::telemetry::clock::unix;
 use crate::telemetry::trace::TraceContext;
 use crate::telemetry::trace::export::{Finished, Pipeline, pipeline};
 
@@ -161,11 +160,6 @@ pub(super) fn message_id(id: String) -> KeyValue {
 
 pub(super) fn size(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
-}
-
-pub(super) fn unix() -> Nanos {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
 
 use crate::message::Nanos;
+use crate::telemetry::clock::unix;
 use crate::telemetry::trace::TraceContext;
 use crate::telemetry::trace::export::{Finished, pipeline};
-use crate::telemetry::trace::spans::{COMMAND, message_id, operation, size, unix};
+use crate::telemetry::trace::spans::{COMMAND, message_id, operation, size};
 
 /// A command from the bus to its answer, below the request that sent it.
 pub struct WorkSpan {

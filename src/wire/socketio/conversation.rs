@@ -81,12 +81,6 @@ impl Conversation {
         namespace < 8 && self.joined & (1 << namespace) != 0
     }
 
-    /// Whether the client is in any namespace.
-    #[must_use]
-    pub const fn is_connected(&self) -> bool {
-        self.joined != 0
-    }
-
     /// The text of an Engine.IO message.
     ///
     /// # Errors
