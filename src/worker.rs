@@ -101,6 +101,21 @@ impl Options {
     }
 }
 
+/// What SIGTERM and SIGINT cancel.
+fn until_told() -> Result<CancellationToken, WorkerError> {
+    let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let told = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        told.cancel();
+    });
+    Ok(stop)
+}
+
 /// Runs workers with the options of the environment until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -117,16 +132,7 @@ pub async fn run_with(names: &[String], nats: &config::Nats, options: &Options) 
     if let Some(name) = names.iter().find(|name| !NAMES.contains(&name.as_str())) {
         return Err(WorkerError::Unknown { name: name.clone() });
     }
-    let stop = CancellationToken::new();
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let on_signal = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        on_signal.cancel();
-    });
+    let stop = until_told()?;
     let Some(connected) = connect::open(nats, &names.join("+"), &stop).await? else {
         return Ok(());
     };

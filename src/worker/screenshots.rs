@@ -9,12 +9,10 @@ use std::time::Duration;
 use async_nats::{Client, HeaderMap, Message, StatusCode, Subscriber};
 use futures_util::StreamExt;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
-use super::{WorkerError, connect, large, outlet};
+use super::{WorkerError, connect, large, outlet, until_told};
 use crate::bus::contract::{self, headers};
 use crate::config::Config;
 use crate::message::{Class, Space};
@@ -146,20 +144,6 @@ pub async fn take(config: &Config, space: &str, file: &Path) -> Result<(), NoPic
 
 fn parse(space: &str) -> Result<Space, NoPicture> {
     Space::parse(space).map_err(|fault| NoPicture::Bus(fault.text))
-}
-
-fn until_told() -> Result<CancellationToken, WorkerError> {
-    let stop = CancellationToken::new();
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let told = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        told.cancel();
-    });
-    Ok(stop)
 }
 
 /// Pictures as they come; without streams nobody republishes them.

@@ -16,35 +16,39 @@ from traced import COMMAND, Client, collector, exported, gateway  # noqa: F401 f
 from viewer import Scripts, joined, model, page, picture
 
 
-async def test_cad(gateway, collector, space):
-    """What a script shows is a statement: its frame is the producer, every gateway with pages a consumer."""
+async def stated(gateway, collector, space, said, heard) -> tuple:
+    """What a script says in a trace of its own while a page looks on: trace, statement, delivery."""
     me = Client()
     scripts = Scripts(gateway.cad, space)
     async with page(gateway.cad, space) as viewer:
         await joined(scripts, viewer)
         async with traced(scripts, me) as script:
-            await script.send(b"D:" + model("box"))
-            assert await viewer.text() == model("box").decode()
-            published, delivered = await collector.whole(me.trace, 2)
-    assert (published.kind, published.parent) == ("producer", me.span)
-    assert published.name == "publish gw.v1.state.{space}.{dialect}.{topic}"
-    assert (delivered.kind, delivered.parent) == ("consumer", published.id)
-    assert delivered.links == ((me.trace, published.id),)
-    assert published.said["gw.topic"] == delivered.said["gw.topic"] == "model"
-    assert published.said["messaging.message.id"] == delivered.said["messaging.message.id"] != ""
-
-
-async def test_cad_settings_that_are_merged(gateway, collector, space):
-    me = Client()
-    scripts = Scripts(gateway.cad, space)
-    async with page(gateway.cad, space) as viewer:
-        await joined(scripts, viewer)
-        async with traced(scripts, me) as script:
-            await script.send('S:{"type":"ui","config":{"axes":true}}')
-            assert (await viewer.json())["config"] == {"axes": True}
+            await script.send(said)
+            heard(await viewer.text())
             published, delivered = await collector.whole(me.trace, 2)
     assert (published.parent, delivered.parent) == (me.span, published.id)
     assert published.said["messaging.message.id"] == delivered.said["messaging.message.id"] != ""
+    return me, published, delivered
+
+
+async def test_cad(gateway, collector, space):
+    """What a script shows is a statement: its frame is the producer, every gateway with pages a consumer."""
+
+    def heard(text):
+        assert text == model("box").decode()
+
+    me, published, delivered = await stated(gateway, collector, space, b"D:" + model("box"), heard)
+    assert (published.kind, delivered.kind) == ("producer", "consumer")
+    assert published.name == "publish gw.v1.state.{space}.{dialect}.{topic}"
+    assert delivered.links == ((me.trace, published.id),)
+    assert published.said["gw.topic"] == delivered.said["gw.topic"] == "model"
+
+
+async def test_cad_settings_that_are_merged(gateway, collector, space):
+    def heard(text):
+        assert json.loads(text)["config"] == {"axes": True}
+
+    await stated(gateway, collector, space, 'S:{"type":"ui","config":{"axes":true}}', heard)
 
 
 def traced(scripts: Scripts, me: Client):
