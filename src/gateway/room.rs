@@ -19,7 +19,7 @@ use crate::gateway::lobby::{Key, Lobby};
 use crate::gateway::looks::Snapshot;
 use crate::gateway::outbox::{Letter, Outbox};
 use crate::gateway::ring::{Ear, Entry, Ring, Topics};
-use crate::message::Offset;
+use crate::message::{Close, Offset};
 use crate::telemetry::metrics::DialectMetrics;
 
 mod admit;
@@ -312,6 +312,21 @@ impl Room {
                 self.waiting.push(*joining);
                 false
             }
+        }
+    }
+}
+
+/// A bug that ends a room must not leave its clients without it: they come back to a new one.
+impl Drop for Room {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        self.lobby.metrics.panics.inc();
+        let members = self.members.iter().map(|member| &member.outbox);
+        let waiting = self.waiting.iter().map(|joining| &joining.outbox);
+        for outbox in members.chain(waiting) {
+            outbox.close(Close::INTERNAL);
         }
     }
 }

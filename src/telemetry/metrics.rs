@@ -59,7 +59,7 @@ pub struct Metrics {
     pub receiving_bytes: IntGauge,
     /// Connections on client ports that could not be accepted at once.
     pub accept_errors: IntCounter,
-    /// Connections that ended by a panic; each is a bug.
+    /// Connections and rooms that ended by a panic; each is a bug.
     pub panics: IntCounter,
     /// Pairs of space and dialect with sessions here.
     pub rooms: IntGauge,
@@ -132,7 +132,7 @@ impl Metrics {
             accept_errors: make.counter("accept_errors_total", "Accept calls on client ports that failed."),
             panics: make.counter(
                 "panics_total",
-                "Connections that ended by a panic; each is a bug.",
+                "Connections and rooms that ended by a panic; each is a bug.",
             ),
             rooms: make.gauge(
                 "rooms",

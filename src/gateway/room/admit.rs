@@ -1,13 +1,26 @@
 //! The way into a room: state and the last events for a newcomer, exactly what was missed for who comes back.
 
+use std::sync::Arc;
+
 use super::{FRESH, Joining, Member, Room};
 use crate::bus::Since;
 use crate::dialect::Welcome;
 use crate::dialect::view::Known;
-use crate::gateway::outbox::Kind;
+use crate::gateway::outbox::{Kind, Outbox};
 use crate::gateway::ring::{Ear, Entry};
-use crate::message::{Class, Code, Fault, Offset};
+use crate::message::{Class, Close, Code, Fault, Offset};
 use crate::telemetry::clock;
+
+/// Who is being let in when a bug ends the room is in none of its lists.
+struct Told(Arc<Outbox>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.close(Close::INTERNAL);
+        }
+    }
+}
 
 impl Room {
     /// The offset a session resumes at, if everything after it can be given; the room then has all of it in memory.
@@ -64,6 +77,7 @@ impl Room {
     /// Gives a session what it is owed; then it is a member.
     pub(super) fn admit(&mut self, joining: Joining, resume: Option<Offset>) {
         let recovered = joining.since.map(|_| resume.is_some());
+        let _told = Told(joining.outbox.clone());
         match resume {
             Some(since) => self.give_missed(&joining, since),
             None => {
