@@ -26,7 +26,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest of these pauses.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Why the gateway did not start. Each text says what to do.
+/// Why the gateway did not start, or did not go on. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A port could not be bound.
@@ -38,6 +38,11 @@ pub enum StartError {
     /// NATS cannot be used.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// The connection to NATS ended and does not come back.
+    #[error(
+        "the connection to NATS ended for good, probably by a message whose headers break NATS's rules; start the gateway again, and look for who sends such messages"
+    )]
+    Broken,
     /// The system refused something basic.
     #[error("cannot listen for signals: {0}")]
     Signals(#[from] std::io::Error),
@@ -46,7 +51,7 @@ pub enum StartError {
 /// Runs the gateway until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// [`StartError`] when it cannot start; once started it only ends by a signal.
+/// [`StartError`] when it cannot start; once started it ends by a signal, or when NATS can never be reached again.
 pub async fn serve(config: Config) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -154,8 +159,11 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     );
     info!(gateway = %gateway_id, nats = %nats.shown(), supervised = supervised.is_some(), page, "ready");
 
-    let signal = stopped(&mut terminate, &mut interrupt).await;
-    info!("{signal}: draining");
+    let signal = tokio::select! {
+        signal = stopped(&mut terminate, &mut interrupt) => Some(signal),
+        () = bus.broken() => None,
+    };
+    info!("{}: draining", signal.unwrap_or("no way back to NATS"));
     readiness.drain();
     drain.cancel();
     gateway.tasks.close();
@@ -176,7 +184,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         supervised.stop().await;
     }
     info!("stopped");
-    Ok(())
+    signal.map(|_| ()).ok_or(StartError::Broken)
 }
 
 /// The store of large bodies, on a connection of its own.

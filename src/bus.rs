@@ -84,6 +84,9 @@ pub trait Store: Send + Sync {
     /// Stores the body and returns the value of the `Gw-Body` header that refers to it.
     /// Bodies of state live as long as the state; commands, replies and events use [`Class::Event`].
     fn put<'a>(&'a self, class: Class, body: &'a Body) -> BoxFuture<'a, Result<String, Fault>>;
+
+    /// A state no longer refers to this body: it goes when who still reads it has had time for that.
+    fn replaced(&self, reference: String);
 }
 
 /// Whether the directory shows a service running for a space; tells `unknown_action` from `no_worker`.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::{self, stream};
-use broker::Broker;
+use broker::{Broker, eventually};
 use bytes::Bytes;
 use causeway::bus::bodies::{Bodies, Bucket, EXPIRED, Reference};
 use causeway::config;
@@ -232,6 +232,18 @@ async fn what_is_gone_is_expired_and_deleting_it_again_is_fine() {
         .expect("expired is no fault");
     assert_eq!(body.content_type.as_deref(), Some(EXPIRED));
     assert_eq!(count(&bodies.counters().expired), 2);
+
+    let replaced = bodies
+        .put(Class::State, &Body::json(noise(1 << 20, 9)))
+        .await
+        .expect("put")
+        .to_string();
+    bodies.delete_after(replaced.clone(), Duration::ZERO);
+    eventually("a replaced body is gone", || async {
+        let body = bodies.fetch(&replaced).await.expect("expired is no fault");
+        body.content_type.as_deref() == Some(EXPIRED)
+    })
+    .await;
     broker.stop().await;
 }
 

@@ -248,9 +248,6 @@ fn only_recorded_traces_count() {
     let parent = |flags: &str| format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
     assert!(headers::sampled(&parent("01")) && headers::sampled(&parent("03")));
     assert!(!headers::sampled(&parent("00")) && !headers::sampled("") && !headers::sampled(&parent("0")));
-    let size = headers::declared_size("object:GW_BODIES/a;size=12;sha256=00");
-    assert_eq!(size, Some(12));
-    assert_eq!(headers::declared_size("object:GW_BODIES/size=1"), None);
 }
 
 fn events() -> config::Events {

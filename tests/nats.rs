@@ -17,6 +17,8 @@ mod panic;
 mod start;
 #[path = "support/nats.rs"]
 mod support;
+#[path = "nats/unreadable.rs"]
+mod unreadable;
 
 use std::sync::Arc;
 

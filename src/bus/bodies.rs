@@ -46,6 +46,8 @@ pub struct BodiesError {
     cause: String,
 }
 
+/// Who has read a state has this long to read its body, though a newer one came.
+const READERS: Duration = Duration::from_secs(60);
 /// How often bodies of state are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(120);
 /// Longer than a put and the retries of the state that names it take together.
@@ -349,5 +351,13 @@ impl Store for Bodies {
         Self::put(self, class, body)
             .map(|put| put.map(|reference| reference.to_string()))
             .boxed()
+    }
+
+    fn replaced(&self, reference: String) {
+        // an event's body is not a state's to remove, whoever referred to it
+        let kept = |reference: &Reference| reference.bucket == Bucket::StateBodies;
+        if reference.parse().is_ok_and(|reference| kept(&reference)) {
+            self.delete_after(reference, READERS);
+        }
     }
 }

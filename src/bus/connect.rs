@@ -15,6 +15,7 @@ use ulid::Ulid;
 use super::calls::Calls;
 use super::contract::{self, streams::Definition};
 use super::counters::Counters;
+use super::history::Suspects;
 use super::inbox::{Inbox, Token, Wire};
 use super::{BusError, Fetch, Link, Observe, Running, Store, calls, link, login};
 use crate::config;
@@ -62,10 +63,13 @@ pub(super) struct Core {
     pub(super) running: RwLock<Option<Running>>,
     pub(super) observer: OnceLock<Arc<dyn Observe>>,
     pub(super) background: Arc<Semaphore>,
+    pub(super) suspects: Suspects,
     pub(super) tasks: TaskTracker,
     /// Held by whoever looks after a stream that vanished.
     pub(super) repair: tokio::sync::Mutex<()>,
     pub(super) stop: CancellationToken,
+    /// A connection ended by itself, and nothing in this process makes it again.
+    pub(super) broken: CancellationToken,
 }
 
 impl Core {
@@ -126,9 +130,11 @@ impl Bus {
             running: RwLock::default(),
             observer: OnceLock::new(),
             background: Arc::new(Semaphore::new(BACKGROUND)),
+            suspects: Suspects::default(),
             tasks: TaskTracker::new(),
             repair: tokio::sync::Mutex::default(),
             stop: stop.clone(),
+            broken: CancellationToken::new(),
         });
         let bus = Self {
             core: Arc::clone(&core),
@@ -154,6 +160,11 @@ impl Bus {
     #[must_use]
     pub fn link(&self) -> watch::Receiver<Link> {
         self.core.link.subscribe()
+    }
+
+    /// Returns when a connection has ended for good: only another process comes to NATS again.
+    pub async fn broken(&self) {
+        self.core.broken.cancelled().await;
     }
 
     /// Whether streams are in use (`events.history`).
@@ -236,7 +247,9 @@ async fn answers(core: Arc<Core>, mut inbox: async_nats::Subscriber, egress: boo
             () = core.stop.cancelled() => return,
             message = inbox.next() => match message {
                 Some(message) => message,
-                None => return,
+                None if core.stop.is_cancelled() => return,
+                // the client library makes lost connections again; what ended the task that does so is its own fault
+                None => return core.broken.cancel(),
             },
         };
         match wire.inbox.token(&message.subject) {

@@ -27,7 +27,7 @@ pub enum BusError {
     },
     /// The server lets us in but not near the subjects we need.
     #[error(
-        "the NATS account may not use {what} ({cause}); give the gateway's user the permissions listed in deploy/docs"
+        "the NATS account may not use {what} ({cause}); give the gateway's user the permissions that deploy/docs/contract.md lists"
     )]
     Forbidden {
         /// What was tried.

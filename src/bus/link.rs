@@ -26,6 +26,7 @@ pub(super) async fn keep(core: Arc<Core>) {
         let reason = tokio::select! {
             // our own doing, and nothing to warn of
             () = core.stop.cancelled() => return core.go_down("the bus is closed"),
+            () = core.broken.cancelled() => "the connection to NATS ended for good".to_owned(),
             reason = lost(&mut ingress, seen.0) => reason,
             reason = lost(&mut egress, seen.1) => reason,
             reason = silent(&core.ingress) => reason,
@@ -33,6 +34,9 @@ pub(super) async fn keep(core: Arc<Core>) {
         };
         tracing::warn!(%reason, "message bus lost");
         core.go_down(&reason);
+        if core.broken.is_cancelled() {
+            return;
+        }
         seen = tokio::select! {
             () = core.stop.cancelled() => return,
             seen = proven(&core, &mut ingress, &mut egress) => seen,

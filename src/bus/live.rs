@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use async_nats::{Message, Subscriber};
+use async_nats::{HeaderMap, Message, Subscriber};
 use futures_util::{FutureExt, Stream, StreamExt};
 
 use super::calls::header;
@@ -32,6 +32,8 @@ pub struct Live {
     /// Which one is asked first, so that neither starves.
     turn: usize,
     topics: HashMap<String, (Class, Arc<str>)>,
+    /// Where large bodies of states lie, by topic, with their sequences, as far as they came live.
+    held: HashMap<Arc<str>, (u64, String)>,
     /// A large body on its way. Kept here so that `next` may be dropped half way.
     fetching: Option<(Stored, Fetching)>,
     /// Losses on the way that were possible when the subscription was last known to be whole.
@@ -151,10 +153,10 @@ impl Live {
     fn read(&mut self, message: Message) -> Option<Stored> {
         let map = message.headers.as_ref();
         let (subject, seq, previous) = if self.core.settings.events.history {
-            let number = |name| header(map, name).and_then(|text| text.parse().ok());
-            let republished = header(map, headers::SUBJECT)
+            let number = |name| server_header(map, name).and_then(|text| text.parse().ok());
+            let republished = server_header(map, headers::SUBJECT)
                 .zip(number(headers::SEQUENCE))
-                .filter(|_| header(map, headers::STREAM).is_some());
+                .filter(|_| server_header(map, headers::STREAM).is_some());
             let Some((subject, seq)) = republished else {
                 Counters::add(&self.core.counters.foreign);
                 return None;
@@ -169,13 +171,38 @@ impl Live {
             return None;
         };
         let stored = stored(class, topic, seq, previous, now(), &message);
-        let Some(reference) = header(map, headers::BODY).map(str::to_owned) else {
+        let reference = header(map, headers::BODY).map(str::to_owned);
+        if class == Class::State {
+            self.replace(&stored, reference.as_ref());
+        }
+        let Some(reference) = reference else {
             return Some(stored);
         };
         let (core, body) = (Arc::clone(&self.core), stored.body.clone());
         let fetching = Box::pin(async move { core.incoming(&reference, body).await });
         self.fetching = Some((stored, fetching));
         None
+    }
+
+    /// A state has a new value: nothing refers to the large body of the one before.
+    fn replace(&mut self, stored: &Stored, reference: Option<&String>) {
+        let known = self.held.get(&stored.topic);
+        if known.is_some_and(|(seq, _)| *seq >= stored.seq) {
+            // sent by a leader of before, and late
+            return;
+        }
+        let before = self.held.remove(&stored.topic);
+        if let Some(reference) = reference
+            && self.held.len() < TOPICS
+        {
+            let held = (stored.seq, reference.clone());
+            self.held.insert(stored.topic.clone(), held);
+        }
+        if let Some((_, before)) = before.filter(|(_, before)| Some(before) != reference)
+            && let Some((_, store)) = &*self.core.bodies.read()
+        {
+            store.replaced(before);
+        }
     }
 
     fn topic(&mut self, subject: &str) -> Option<(Class, Arc<str>)> {
@@ -191,6 +218,11 @@ impl Live {
             .insert(subject.to_owned(), (class, Arc::clone(&topic)));
         Some((class, topic))
     }
+}
+
+/// A header that the server adds behind those of the publisher, who may have sent on one of the same name.
+pub(super) fn server_header<'a>(map: Option<&'a HeaderMap>, name: &'static str) -> Option<&'a str> {
+    map?.get_last(name).map(async_nats::HeaderValue::as_str)
 }
 
 /// The parts of a message that live traffic and history share.
@@ -273,6 +305,7 @@ impl Bus {
             subscribers,
             turn: 0,
             topics: HashMap::new(),
+            held: HashMap::new(),
             fetching: None,
             losses,
             elections,

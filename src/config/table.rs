@@ -205,7 +205,7 @@ fn clients() -> Vec<Setting> {
             "events.memory",
             kind::MEMORY,
             r#""32MiB""#,
-            "Encoded history kept in memory for each space and dialect.",
+            "Encoded history kept in memory for each space and dialect; newcomers get as many of the last events as fit.",
             |c| &mut c.events.memory,
         ),
         row(

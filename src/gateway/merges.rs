@@ -143,7 +143,7 @@ impl Gateway {
             }
             // somebody else wrote it: what happened since the last look
             let last = self.bus.tail(Class::State).await?.last_seq;
-            let (dialect, memory) = (key.dialect.name(), self.config.events.memory);
+            let dialect = key.dialect.name();
             let newer = self
                 .bus
                 .read(
@@ -152,7 +152,7 @@ impl Gateway {
                     dialect,
                     Since::After(seen),
                     last,
-                    memory,
+                    usize::MAX,
                 )
                 .await?;
             for stored in newer {

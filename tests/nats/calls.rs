@@ -15,7 +15,7 @@ use super::support::{Plan, Server, patiently};
 use super::{command, ear, space};
 
 /// Subscribes and waits until the server has noted it.
-async fn listen(client: &async_nats::Client, subject: &str) -> async_nats::Subscriber {
+pub(super) async fn listen(client: &async_nats::Client, subject: &str) -> async_nats::Subscriber {
     let subscriber = client.subscribe(subject.to_owned()).await.unwrap();
     let _ = client.request("nobody.is.here", "".into()).await;
     subscriber
@@ -311,6 +311,8 @@ impl Store for Shelf {
         let size = body.bytes.len();
         Box::pin(async move { Ok(format!("object:GW_BODIES/x;size={size};sha256=00")) })
     }
+
+    fn replaced(&self, _: String) {}
 }
 
 #[tokio::test]

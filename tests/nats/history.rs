@@ -167,3 +167,55 @@ async fn a_purge_moves_the_first_sequence_and_keeps_the_epoch() {
     assert!(events(&bus, &main, Since::After(0), 5).await.is_empty());
     assert!(events(&bus, &main, Since::Last(100), 5).await.is_empty());
 }
+
+#[tokio::test]
+async fn of_the_last_ones_the_oldest_give_way_to_the_bound() {
+    let server = Server::start().await;
+    let bus = Plan::at(&server).connect().await.unwrap();
+    let main = space("main");
+    for n in 0..10 {
+        let body = format!("{n:010000}");
+        bus.append(fact(Class::Event, &main, "t", &body)).await.unwrap();
+        // what is not asked for has its place in the stream too
+        bus.append(fact(Class::Event, &space("other"), "t", &body))
+            .await
+            .unwrap();
+    }
+    let tail = bus.tail(Class::Event).await.unwrap();
+    for (room, given) in [(ROOM, 0..10), (45_000, 6..10), (1, 9..10)] {
+        let last = Since::Last(10);
+        let read = bus.read(Class::Event, &main, "voice", last, tail.last_seq, room);
+        let read = read.await.unwrap();
+        assert_eq!(bodies(&read), given.collect::<Vec<_>>(), "{room}");
+        assert!(read.is_sorted_by_key(|stored| stored.seq));
+    }
+}
+
+#[tokio::test]
+async fn what_a_body_is_said_to_have_takes_no_room() {
+    let server = Server::start().await;
+    let bus = Plan::at(&server).connect().await.unwrap();
+    let main = space("main");
+    bus.append(fact(Class::Event, &main, "t", "1")).await.unwrap();
+    let stranger = async_nats::jetstream::new(server.client().await);
+    for reference in [
+        "object:GW_BODIES/none;size=99999999999999;sha256=00",
+        "size=18446744073709551615",
+    ] {
+        let mut lie = async_nats::HeaderMap::new();
+        lie.insert("Gw-Body", reference);
+        let sent = stranger.publish_with_headers("gw.v1.evt.main.voice.t", lie, "".into());
+        sent.await.unwrap().await.unwrap();
+    }
+    for since in [Since::Last(10), Since::After(0)] {
+        let read = bus
+            .read(Class::Event, &main, "voice", since, 3, ROOM)
+            .await
+            .unwrap();
+        let kinds: Vec<_> = read
+            .iter()
+            .map(|stored| stored.body.content_type.as_deref())
+            .collect();
+        assert_eq!(kinds, [None, Some("gw/expired"), Some("gw/expired")]);
+    }
+}

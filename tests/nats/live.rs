@@ -1,10 +1,15 @@
 //! Live traffic, and gateways among themselves.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use async_nats::HeaderMap;
 use bytes::Bytes;
-use causeway::message::{Body, Class};
+use causeway::bus::{Fetch, Store};
+use causeway::message::{Body, Class, Code, Fault};
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
 
 use super::support::{Plan, Server, patiently};
 use super::{fact, space};
@@ -56,6 +61,85 @@ async fn live_messages_that_no_stream_republished_are_ignored_and_counted() {
     bus.append(fact(Class::Event, &main, "t", "1")).await.unwrap();
     assert_eq!(patiently(live.next()).await.unwrap().body, Body::json("1"));
     assert_eq!(bus.counters().foreign.load(Ordering::Relaxed), 1);
+}
+
+/// Says something with headers of its own choice.
+async fn say(client: &async_nats::Client, subject: &str, headers: &[(&str, &str)]) {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.insert(*name, *value);
+    }
+    let sent = client.publish_with_headers(subject.to_owned(), map, "{}".into());
+    sent.await.unwrap();
+}
+
+#[tokio::test]
+async fn who_says_again_what_was_live_does_not_give_it_the_old_place() {
+    let server = Server::start().await;
+    let bus = Plan::at(&server).connect().await.unwrap();
+    let main = space("main");
+    let mut live = bus.live(&main, "voice").await.unwrap();
+    let copied = [
+        ("Nats-Stream", "GW_STATE"),
+        ("Nats-Subject", "gw.v1.state.main.voice.old"),
+        ("Nats-Sequence", "4711"),
+        ("Nats-Last-Sequence", "4710"),
+    ];
+    let client = server.client().await;
+    say(&client, "gw.v1.evt.main.voice.new", &copied).await;
+    let heard = patiently(live.next()).await.unwrap();
+    assert_eq!((heard.class, &*heard.topic), (Class::Event, "new"));
+    assert_eq!((heard.seq, heard.previous), (1, 0));
+    assert_eq!(bus.last_of(Class::Event, &main, "voice").await, Ok(1));
+}
+
+/// Tells which bodies were replaced.
+struct Shelf(mpsc::Sender<String>);
+
+impl Fetch for Shelf {
+    fn fetch<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Body, Fault>> {
+        Box::pin(async { Ok(Body::json("fetched")) })
+    }
+}
+
+impl Store for Shelf {
+    fn put<'a>(&'a self, _: Class, _: &'a Body) -> BoxFuture<'a, Result<String, Fault>> {
+        Box::pin(async { Err(Fault::new(Code::TooLarge, "full")) })
+    }
+
+    fn replaced(&self, reference: String) {
+        self.0.try_send(reference).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_body_goes_when_its_state_has_another_value() {
+    let server = Server::start().await;
+    let bus = Plan::at(&server).connect().await.unwrap();
+    let (told, mut replaced) = mpsc::channel(16);
+    let shelf = Arc::new(Shelf(told));
+    bus.set_bodies(shelf.clone(), shelf);
+    let mut live = bus.live(&space("main"), "voice").await.unwrap();
+    let client = server.client().await;
+    for (subject, body) in [
+        ("gw.v1.state.main.voice.model", Some("first")),
+        ("gw.v1.state.main.voice.other", Some("stays")),
+        ("gw.v1.evt.main.voice.model", Some("an event's")),
+        ("gw.v1.evt.main.voice.model", None),
+        ("gw.v1.state.main.voice.model", Some("second")),
+        ("gw.v1.state.main.voice.model", Some("second")),
+        ("gw.v1.state.main.voice.model", None),
+        ("gw.v1.state.main.voice.model", None),
+    ] {
+        let reference = body.map(|name| ("Gw-Body", name));
+        say(&client, subject, reference.as_slice()).await;
+        patiently(live.next()).await.unwrap();
+    }
+    let mut gone = Vec::new();
+    while let Ok(reference) = replaced.try_recv() {
+        gone.push(reference);
+    }
+    assert_eq!(gone, ["first", "second"]);
 }
 
 #[tokio::test]

@@ -193,10 +193,3 @@ pub fn sampled(traceparent: &str) -> bool {
             .and_then(|&digit| char::from(digit).to_digit(16))
             .is_some_and(|digit| digit & 1 == 1)
 }
-
-/// The size a `Gw-Body` reference declares.
-#[must_use]
-pub fn declared_size(reference: &str) -> Option<u64> {
-    let mut fields = reference.split(';').skip(1);
-    fields.find_map(|field| field.trim().strip_prefix("size=")?.parse().ok())
-}

@@ -29,8 +29,17 @@ pub(super) struct Reader<'a> {
     pub(super) core: &'a Core,
     pub(super) class: Class,
     pub(super) filter: String,
+    pub(super) since: Since,
     pub(super) up_to: u64,
     pub(super) max_bytes: usize,
+}
+
+/// What was pulled, and whether older ones gave way to the bound on bytes.
+#[derive(Default)]
+pub(super) struct Pulled {
+    kept: VecDeque<Raw>,
+    bytes: usize,
+    trimmed: bool,
 }
 
 /// A consumer that lives for one read. Its messages come with the subject they were stored under, so the common inbox
@@ -45,24 +54,39 @@ struct Consumer<'a> {
 }
 
 /// A message of the stream with its place.
-struct Raw {
-    seq: u64,
-    time: Nanos,
-    pending: u64,
-    message: Message,
+pub(super) struct Raw {
+    pub(super) seq: u64,
+    pub(super) time: Nanos,
+    pub(super) pending: u64,
+    pub(super) message: Message,
+}
+
+impl Pulled {
+    /// Adds the newest and keeps the last `keep`, as far as they fit.
+    pub(super) fn add(&mut self, raw: Raw, keep: usize, reader: &Reader<'_>) -> Result<(), Fault> {
+        self.bytes += raw.size();
+        self.kept.push_back(raw);
+        while self.kept.len() > keep || reader.exceeds(self.bytes, self.kept.len())? {
+            self.trimmed |= self.kept.len() <= keep;
+            self.bytes -= self.kept.pop_front().map_or(0, |raw| raw.size());
+        }
+        Ok(())
+    }
 }
 
 impl Reader<'_> {
-    pub(super) async fn read(&self, since: Since) -> Result<Vec<Stored>, Fault> {
-        let raw = match since {
+    pub(super) async fn read(&self) -> Result<Vec<Stored>, Fault> {
+        let raw = match self.since {
             Since::After(seq) => {
                 if seq >= self.up_to {
                     return Ok(Vec::new());
                 }
-                let mut consumer = self.open(seq + 1).await?;
-                let kept = self.pull(&mut consumer, usize::MAX).await;
-                consumer.close().await;
-                kept?
+                let start = seq + 1;
+                let consumer = match self.is_suspect(start) {
+                    true => None,
+                    false => Some(self.open(start).await?),
+                };
+                self.take(consumer, start, usize::MAX).await?.kept
             }
             Since::Last(count) => self.last(count).await?,
         };
@@ -78,7 +102,7 @@ impl Reader<'_> {
         let mut few = 0;
         for probe in 0.. {
             let start = self.up_to.saturating_add(1).saturating_sub(back).max(1);
-            let mut consumer = self.open(start).await?;
+            let consumer = self.open(start).await?;
             let matches = consumer.pending;
             let last_chance = start == 1 || probe >= PROBES;
             if matches < wanted && !last_chance {
@@ -96,11 +120,10 @@ impl Reader<'_> {
                 back = middle;
                 continue;
             }
-            let kept = self.pull(&mut consumer, count).await;
-            consumer.close().await;
-            let kept = kept?;
+            let consumer = Some(consumer).filter(|_| !self.is_suspect(start));
+            let Pulled { kept, trimmed, .. } = self.take(consumer, start, count).await?;
             // matches may have come after `up_to`: then the guess was too short
-            if kept.len() < count && start > 1 {
+            if kept.len() < count && start > 1 && !trimmed {
                 few = back;
                 back = back.saturating_mul(2).saturating_add(matches);
                 continue;
@@ -137,10 +160,24 @@ impl Reader<'_> {
         })
     }
 
+    fn is_suspect(&self, start: u64) -> bool {
+        self.core.suspects.may_lie(self.class, &self.filter, start)
+    }
+
+    /// From `start` by a consumer, or without one by one.
+    async fn take(&self, consumer: Option<Consumer<'_>>, start: u64, keep: usize) -> Result<Pulled, Fault> {
+        let Some(mut consumer) = consumer else {
+            return self.one_by_one(start, keep).await;
+        };
+        let pulling = self.pull(&mut consumer, keep);
+        let pulled = self.core.unless_lost(self.class, &self.filter, pulling).await;
+        consumer.close().await;
+        pulled?
+    }
+
     /// Pulls up to `up_to`, keeping the last `keep` messages.
-    async fn pull(&self, consumer: &mut Consumer<'_>, keep: usize) -> Result<VecDeque<Raw>, Fault> {
-        let mut kept = VecDeque::new();
-        let mut bytes = 0_usize;
+    async fn pull(&self, consumer: &mut Consumer<'_>, keep: usize) -> Result<Pulled, Fault> {
+        let mut pulled = Pulled::default();
         let mut pending = consumer.pending;
         let mut fruitless = 0;
         while pending > 0 {
@@ -160,16 +197,9 @@ impl Reader<'_> {
                 got += 1;
                 pending = raw.pending;
                 if raw.seq > self.up_to {
-                    return Ok(kept);
+                    return Ok(pulled);
                 }
-                bytes += raw.size();
-                kept.push_back(raw);
-                if kept.len() > keep {
-                    bytes -= kept.pop_front().map_or(0, |raw| raw.size());
-                }
-                if bytes > self.max_bytes {
-                    return Err(self.too_much());
-                }
+                pulled.add(raw, keep, self)?;
             }
             if got == 0 {
                 // they expired between the count and the pull, or the server broke the batch off
@@ -180,34 +210,38 @@ impl Reader<'_> {
                 }
             }
         }
-        Ok(kept)
+        Ok(pulled)
     }
 
-    fn too_much(&self) -> Fault {
-        let limit = self.max_bytes;
-        Fault::new(
-            Code::TooLarge,
-            format!(
-                "more than {limit} bytes of history; ask for less, or let the operator raise events.memory"
-            ),
-        )
+    /// Whether the oldest of so many must give way. Of the last ones only the newest is given whatever its size; what
+    /// came after a place is given whole or not at all.
+    fn exceeds(&self, bytes: usize, count: usize) -> Result<bool, Fault> {
+        match self.since {
+            _ if bytes <= self.max_bytes => Ok(false),
+            Since::Last(_) => Ok(count > 1),
+            Since::After(_) => {
+                let limit = self.max_bytes;
+                Err(Fault::new(
+                    Code::TooLarge,
+                    format!(
+                        "more than {limit} bytes of history; ask for less, or let the operator raise events.memory"
+                    ),
+                ))
+            }
+        }
     }
 
-    /// Turns what was pulled into what is given out, large bodies fetched.
+    /// Turns what was pulled into what is given out, large bodies fetched; the newest first, since the others may have
+    /// to give way to it.
     async fn resolve(&self, raw: VecDeque<Raw>) -> Result<Vec<Stored>, Fault> {
-        let mut out = Vec::with_capacity(raw.len());
-        let mut bytes: usize = raw.iter().map(Raw::size).sum();
-        for raw in raw {
+        let mut out = VecDeque::with_capacity(raw.len());
+        let mut bytes = 0_usize;
+        for raw in raw.into_iter().rev() {
             let Some((class, topic)) = contract::topic(&raw.message.subject) else {
                 continue;
             };
             let mut stored = stored(class, topic.into(), raw.seq, 0, raw.time, &raw.message);
             if let Some(reference) = header(raw.message.headers.as_ref(), headers::BODY) {
-                let size = headers::declared_size(reference).unwrap_or_default();
-                bytes = bytes.saturating_add(usize::try_from(size).unwrap_or(usize::MAX));
-                if bytes > self.max_bytes {
-                    return Err(self.too_much());
-                }
                 let body = std::mem::take(&mut stored.body);
                 stored.body = match self.core.incoming(reference, body).await {
                     Ok(body) => body,
@@ -218,9 +252,14 @@ impl Reader<'_> {
                     }
                 };
             }
-            out.push(stored);
+            // what a body is said to have counts for nothing: anybody may say anything
+            bytes = bytes.saturating_add(raw.message.length.max(stored.body.bytes.len()));
+            if self.exceeds(bytes, out.len() + 1)? {
+                break;
+            }
+            out.push_front(stored);
         }
-        Ok(out)
+        Ok(out.into())
     }
 }
 

@@ -32,11 +32,10 @@ impl Room {
         self.head = head;
         self.known = head;
         self.leaders = leaders;
-        // with fewer than asked there are no older ones at all
         let base = match past.first() {
-            Some(first) if past.len() >= self.settings.replay => first.seq.saturating_sub(1),
+            Some(first) => first.seq.saturating_sub(1),
             None if self.settings.replay == 0 => events.last_seq,
-            _ => events.first_seq.saturating_sub(1),
+            None => events.first_seq.saturating_sub(1),
         };
         self.ring.reset(base);
         for stored in past {
@@ -75,7 +74,11 @@ impl Room {
 
     pub(super) async fn read(&self, class: Class, since: Since, up_to: u64) -> Result<Vec<Stored>, Fault> {
         let dialect = self.key.dialect.name();
-        let memory = self.settings.memory;
+        let memory = match class {
+            Class::Event => self.settings.memory,
+            // nobody can come in without all of it; what there can be of it is bounded by its stream and its bucket
+            Class::State => usize::MAX,
+        };
         let read = self
             .bus
             .read(class, &self.key.space, dialect, since, up_to, memory);
