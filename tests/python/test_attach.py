@@ -12,7 +12,7 @@ import urllib.request
 import pytest
 from figures import figures
 from stack import Workers
-from talk import client
+from talk import bus, client
 from test_assistant import plain
 
 WORKERS = pathlib.Path(__file__).parents[2] / "deploy" / "workers"
@@ -108,6 +108,15 @@ async def test_a_new_service_answers_a_client(greeter, routed, space):
         ]
         heard = await other.frame()
         assert (heard["type"], heard["data"]) == ("counted", {"to": 2})
+
+
+async def test_what_is_no_json_is_refused_in_one_line(greeter, routed, broker, space):
+    await is_listed(routed, "greeter")
+    async with bus(broker) as asker:
+        # what is wrong is quoted by some, and a header has no end of line
+        answer = await asker.connection.request(f"gw.v1.cmd.{space}.greeter.greet", b'{"name":\n oops', timeout=30)
+    assert answer.headers["Nats-Service-Error-Code"] == "400"
+    assert "no JSON" in answer.headers["Nats-Service-Error"]
 
 
 async def is_counted(gateway, service: str, requests: int):

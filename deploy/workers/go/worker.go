@@ -38,6 +38,9 @@ type Job struct {
 
 // Params reads the body.
 func (job Job) Params(into any) error {
+	if job.msg.Header.Get("Gw-Body") != "" {
+		return Refused{413, "this worker takes no parameters above the broker's payload limit"}
+	}
 	if len(job.msg.Data) == 0 {
 		return nil
 	}
@@ -128,7 +131,7 @@ func handle(client *nats.Conn, msg *nats.Msg, action string, count func(time.Tim
 			refused = Refused{500, err.Error()}
 		}
 		answer.Data = nil
-		answer.Header.Set("Nats-Service-Error", strings.ReplaceAll(refused.Text, "\n", " "))
+		answer.Header.Set("Nats-Service-Error", strings.Join(strings.Fields(refused.Text), " "))
 		answer.Header.Set("Nats-Service-Error-Code", strconv.Itoa(refused.Code))
 	}
 	count(began, err)

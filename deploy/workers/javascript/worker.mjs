@@ -105,8 +105,9 @@ async function answer(client, message, action, fail) {
     const [code, text] =
       error instanceof bodies.Trouble ? [error.code, error.message]
       : job?.stop.signal.aborted ? [499, "the command was cancelled"]
-      : [500, `${error.name}: ${error.message}`.replaceAll("\n", " ")];
-    message.respondError(code, text, undefined, { headers: said(trace) });
+      : [500, `${error.name}: ${error.message}`];
+    // a header has no end of line
+    message.respondError(code, text.replaceAll(/\s+/g, " "), undefined, { headers: said(trace) });
     fail(code);
   } finally {
     clearInterval(beat);

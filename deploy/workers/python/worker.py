@@ -69,6 +69,11 @@ class Job:
             await self.client.jetstream().publish(subject, data, headers=headers)
 
 
+def line(text) -> str:
+    """A text as a header carries it: without an end of line."""
+    return " ".join(str(text).split())
+
+
 def now() -> dict[str, str]:
     return {"Gw-Time": str(time.time_ns())}
 
@@ -126,14 +131,13 @@ async def respond(client, request, action, trace) -> int | None:
         await request.respond(data, headers=now() | large | trace)
         return None
     except bodies.Trouble as refused:
-        await request.respond_error(str(refused.code), str(refused), headers=now() | trace)
+        await request.respond_error(str(refused.code), line(refused), headers=now() | trace)
         return refused.code
     except asyncio.CancelledError:
         await request.respond_error("499", "the command was cancelled", headers=now() | trace)
         return 499
     except Exception as error:
-        text = f"{type(error).__name__}: {error}".replace("\n", " ")
-        await request.respond_error("500", text, headers=now() | trace)
+        await request.respond_error("500", line(f"{type(error).__name__}: {error}"), headers=now() | trace)
         return 500
     finally:
         if beat:

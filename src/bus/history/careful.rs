@@ -1,6 +1,6 @@
 //! Reading what the client library cannot take. Headers that break its rules cost it the connection they come on, and a
-//! message that is stored with such headers would cost every connection it is read on. So where a read broke off,
-//! the next one asks for each message as JSON, which has the headers as bytes, and takes from them what can be read.
+//! message that is stored with such headers would cost every connection it is read on. So where two reads in a row broke
+//! off, the next one asks for each message as JSON, which has the headers as bytes, and takes from them what can be read.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -23,38 +23,62 @@ use crate::message::{Class, Fault};
 /// Filters that are read with care; beyond, all are tried anew.
 const MOST: usize = 4096;
 
-/// Where such messages lie or may lie: up to which sequence, by stream and filter.
+/// Where such messages lie or may lie, by stream and filter.
 #[derive(Default)]
-pub(in crate::bus) struct Suspects(Mutex<HashMap<(bool, String), u64>>);
+pub(in crate::bus) struct Suspects(Mutex<HashMap<(bool, String), Suspicion>>);
+
+#[derive(Default)]
+struct Suspicion {
+    /// Reads in a row that broke off.
+    broken: u32,
+    /// Up to where such messages lie; 0 while none is known or likely.
+    last: u64,
+}
 
 impl Suspects {
     /// Whether one may lie at `start` or behind it.
     pub(super) fn may_lie(&self, class: Class, filter: &str, start: u64) -> bool {
-        let key = (class == Class::Event, filter.to_owned());
-        self.0.lock().get(&key).is_some_and(|last| *last >= start)
+        let known = self.0.lock();
+        let suspicion = (!known.is_empty())
+            .then(|| known.get(&key(class, filter)))
+            .flatten();
+        suspicion.is_some_and(|suspicion| suspicion.last >= start.max(1))
     }
 
-    /// A read broke off: anything may be the reason.
-    pub(super) fn suspect(&self, class: Class, filter: &str) {
-        self.note(class, filter, Some(u64::MAX));
-    }
-
-    /// The last one there is.
-    fn note(&self, class: Class, filter: &str, last: Option<u64>) {
-        let key = (class == Class::Event, filter.to_owned());
+    /// A read broke off. The first time NATS itself may be the reason; then anything that is there to be read.
+    fn broke(&self, class: Class, filter: &str) {
         let mut known = self.0.lock();
-        match last {
-            Some(last) => {
-                if known.len() >= MOST {
-                    known.clear();
-                }
-                known.insert(key, last);
-            }
-            None => {
-                known.remove(&key);
-            }
+        if known.len() >= MOST {
+            known.clear();
+        }
+        let suspicion = known.entry(key(class, filter)).or_default();
+        suspicion.broken += 1;
+        if suspicion.broken > 1 {
+            suspicion.last = u64::MAX;
         }
     }
+
+    /// A read was not broken off: what broke one before was something else.
+    pub(super) fn calm(&self, class: Class, filter: &str) {
+        let mut known = self.0.lock();
+        if !known.is_empty() && known.get(&key(class, filter)).is_some_and(|it| it.last == 0) {
+            known.remove(&key(class, filter));
+        }
+    }
+
+    /// A read with care came to its end; `last` is the last such message in it.
+    fn ended(&self, class: Class, filter: &str, last: u64) {
+        let mut known = self.0.lock();
+        if last > 0 {
+            known.insert(key(class, filter), Suspicion { broken: 0, last });
+        } else if !known.is_empty() {
+            known.remove(&key(class, filter));
+        }
+    }
+}
+
+fn key(class: Class, filter: &str) -> (bool, String) {
+    (class == Class::Event, filter.to_owned())
 }
 
 impl Core {
@@ -70,7 +94,7 @@ impl Core {
         tokio::select! {
             answer = answer => Ok(answer),
             _ = link.wait_for(|link| *link != now) => {
-                self.suspects.suspect(class, filter);
+                self.suspects.broke(class, filter);
                 Err(down())
             }
         }
@@ -98,7 +122,7 @@ impl Reader<'_> {
     /// What [`Reader::pull`] does, one message at a time.
     pub(super) async fn one_by_one(&self, start: u64, keep: usize) -> Result<Pulled, Fault> {
         let mut pulled = Pulled::default();
-        let (mut next, mut last) = (start, None);
+        let (mut next, mut last) = (start, 0);
         loop {
             let which = json!({ "seq": next, "next_by_subj": self.filter });
             let found = self.core.message(self.class, &which).await?;
@@ -111,11 +135,11 @@ impl Reader<'_> {
                     seq = raw.seq, subject = %raw.message.subject,
                     "a message has headers that break NATS's rules; its publisher should be mended"
                 );
-                last = Some(raw.seq);
+                last = raw.seq;
             }
             pulled.add(raw, keep, self)?;
         }
-        self.core.suspects.note(self.class, &self.filter, last);
+        self.core.suspects.ended(self.class, &self.filter, last);
         Ok(pulled)
     }
 }

@@ -172,6 +172,9 @@ impl Reader<'_> {
         let pulling = self.pull(&mut consumer, keep);
         let pulled = self.core.unless_lost(self.class, &self.filter, pulling).await;
         consumer.close().await;
+        if let Ok(Ok(_)) = &pulled {
+            self.core.suspects.calm(self.class, &self.filter);
+        }
         pulled?
     }
 
