@@ -66,27 +66,30 @@ async fn what_is_stored_with_such_headers_is_read_all_the_same() {
             ("b", &b"Gw-Time: 7\r\nNo Name: x"[..]),
             ("c", b"Gw-Time: 7\r\nX: first line\nsecond line"),
             ("d", b"Gw-Time: 7\r\nX: \xff"),
+            // a space to the client library, and none to the server
+            ("no\u{a0}break", b"Gw-Time: 7"),
         ] {
             say(&server, &format!("gw.v1.{root}.main.voice.{topic}"), field, topic).await;
         }
         // the very last one is such a message: that there is one costs the connection too
-        assert_eq!(insist(|| bus.last_of(class, &main, "voice")).await, 4);
+        assert_eq!(insist(|| bus.last_of(class, &main, "voice")).await, 5);
         for since in [Since::After(0), Since::Last(100)] {
-            let read = insist(|| bus.read(class, &main, "voice", since, 4, ROOM)).await;
-            assert_eq!(bodies(&read), [b"1", b"b", b"c", b"d"]);
+            let read = insist(|| bus.read(class, &main, "voice", since, 5, ROOM)).await;
+            let last = "no\u{a0}break".as_bytes();
+            assert_eq!(bodies(&read), [b"1", b"b", b"c", b"d", last]);
             // what can be read of their headers holds
             assert!(read[1..].iter().all(|stored| stored.time == 7));
         }
         // from now on it is known where they are
         let known = up(&bus).await;
-        for since in [Since::After(0), Since::Last(2), Since::After(3)] {
-            let read = bus.read(class, &main, "voice", since, 4, ROOM).await.unwrap();
-            assert_eq!(read.last().unwrap().seq, 4);
+        for since in [Since::After(0), Since::Last(2), Since::After(4)] {
+            let read = bus.read(class, &main, "voice", since, 5, ROOM).await.unwrap();
+            assert_eq!(read.last().unwrap().seq, 5);
         }
-        assert_eq!(bus.last_of(class, &main, "voice").await, Ok(4));
-        bus.append(fact(class, &main, "e", "5")).await.unwrap();
-        let read = bus.read(class, &main, "voice", Since::After(4), 5, ROOM).await;
-        assert_eq!(bodies(&read.unwrap()), [b"5"]);
+        assert_eq!(bus.last_of(class, &main, "voice").await, Ok(5));
+        bus.append(fact(class, &main, "e", "6")).await.unwrap();
+        let read = bus.read(class, &main, "voice", Since::After(5), 6, ROOM).await;
+        assert_eq!(bodies(&read.unwrap()), [b"6"]);
         assert_eq!(*bus.link().borrow(), known, "the connection was lost again");
     }
 }

@@ -1,4 +1,4 @@
-//! Reading what the client library cannot take. Headers that break its rules cost it the connection they come on, and a
+//! Reading what the client library cannot take. Headers and subjects that break its rules cost it the connection they come on, and a
 //! message that is stored with such headers would cost every connection it is read on. So where two reads in a row broke
 //! off, the next one asks for each message as JSON, which has the headers as bytes, and takes from them what can be read.
 
@@ -133,7 +133,7 @@ impl Reader<'_> {
             if !readable {
                 tracing::warn!(
                     seq = raw.seq, subject = %raw.message.subject,
-                    "a message has headers that break NATS's rules; its publisher should be mended"
+                    "a message has headers or a subject that break NATS's rules; its publisher should be mended"
                 );
                 last = raw.seq;
             }
@@ -152,6 +152,9 @@ fn raw(message: &Value) -> Option<(Raw, bool)> {
     let (head, payload) = (bytes("hdrs")?, Bytes::from(bytes("data")?));
     let (headers, readable) = headers(&head);
     let subject = message["subject"].as_str()?;
+    // to the server only ASCII's own are white space, and bytes that are no text as good as others
+    let torn = |sign: char| sign.is_whitespace() || sign == char::REPLACEMENT_CHARACTER;
+    let readable = readable && !subject.contains(torn);
     let raw = Raw {
         seq: message["seq"].as_u64()?,
         time: unix(message["time"].as_str()?)?,
