@@ -173,6 +173,22 @@ async def test_output_is_shown_live_to_those_who_ask(client):
         assert shown and answer["output"].startswith(shown)
 
 
+async def test_a_long_line_is_shown_whole_and_the_next_program_too(client):
+    """As JSON each of these characters takes twelve bytes, and all of them more than a message may have."""
+    async with client as one:
+        for text, count in (("😀", 300_000), ("x", 10)):
+            code = f"import time\nprint({text!r} * {count}, end='')\nwhile True: time.sleep(0.01)"
+            await one.send({"action": "execute_code", "params": {"code": code}, "id": "p", "progress": True})
+            shown = ""
+            while len(shown) < count:
+                answer = await one.answer()
+                assert answer["type"] == "progress", answer
+                shown += answer["output"]
+            assert shown == text * count
+            await one.send({"action": "cancel", "params": {"id": "p"}, "id": "c"})
+            assert {(await one.answer())["id"], (await one.answer())["id"]} == {"p", "c"}
+
+
 async def test_cancel_ends_a_running_loop_even_a_stubborn_one(client):
     async with client as one:
         for code in ("while True: pass", "while True:\n try:\n  while True: pass\n except: pass\n if 0: break\n import sys\n"):

@@ -2,6 +2,9 @@
 
 import logging
 import signal
+import socket
+import threading
+import time
 
 from . import actions, options
 from .gate import Gate
@@ -10,6 +13,9 @@ from .lane import Lane
 from .worker import Worker
 
 log = logging.getLogger(__name__)
+
+# a job that is told to end and goes on is told again
+AGAIN = 0.5
 
 
 def main(arguments: list[str]) -> int:
@@ -26,22 +32,29 @@ def main(arguments: list[str]) -> int:
 
 def run(worker: Worker, lane: Lane) -> int:
     """Gives this thread to the jobs until a signal; the process's exit code."""
-    ending = False
+    asked = threading.Event()
+    ear, mouth = socket.socketpair()
+    mouth.setblocking(False)
 
-    def end(*_):
-        nonlocal ending
-        ending = True
-        if lane.busy():
-            raise Cancelled
+    def end():
+        ear.recv(1)
+        asked.set()
+        while job := lane.busy():
+            lane.stop(job)
+            time.sleep(AGAIN)
 
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
+    # Heard on a thread of its own, whatever becomes of the handler: that one runs here, where a job's own end may
+    # strike in the middle of it. The handler is for code that takes the descriptor for itself.
+    signal.set_wakeup_fd(mouth.fileno())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: mouth.send(b"!"))
+    threading.Thread(target=end, name="signals", daemon=True).start()
     worker.start()
-    while not ending and worker.alive():
+    while not asked.is_set() and worker.alive():
         try:
-            # signals are seen between two waits
             lane.step(0.5)
         except Cancelled:
             continue
     worker.stop()
-    return 0 if ending else 1
+    signal.set_wakeup_fd(-1)
+    return 0 if asked.is_set() else 1

@@ -6,8 +6,10 @@ import threading
 
 from .wire import Failure
 
-# beyond this a program's output is cut: the gateway would not pass more to its client
+# bytes of JSON beyond which a program's output is cut: the gateway would not pass more to its client
 MOST_OUTPUT = 48 << 20
+# characters kept in one piece, so that what is shown of a long line is no more than a message holds
+PIECE = 16 << 10
 
 
 class Cancelled(BaseException):
@@ -31,22 +33,24 @@ class Output(io.TextIOBase):
             # as every stdout does; kept, it would break whoever puts the parts together
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         with self._lock:
-            room = MOST_OUTPUT - self._size
-            if text and room > 0:
-                kept = text if len(text) <= room else text[:room] + "\n[output cut]\n"
-                self._parts.append(kept)
-                self._size += len(kept)
+            for at in range(0, len(text), PIECE):
+                if self._size > MOST_OUTPUT:
+                    break
+                piece = text[at : at + PIECE]
+                # as it will be written: there a character takes up to twelve bytes
+                self._size += len(json.dumps(piece)) - 2
+                self._parts.append(piece if self._size <= MOST_OUTPUT else "\n[output cut]\n")
         return len(text)
 
     def fresh(self, most: int) -> str:
-        """At most about this much of what was written since the last call."""
+        """What was written since the last call, up to so many characters, of which there is room for a piece."""
         with self._lock:
             taken, size = [], 0
-            while self._shown < len(self._parts) and size < most:
+            while self._shown < len(self._parts) and size + len(self._parts[self._shown]) <= most:
                 taken.append(self._parts[self._shown])
                 size += len(taken[-1])
                 self._shown += 1
-        return "".join(taken)[:most]
+        return "".join(taken)
 
     def whole(self) -> str:
         with self._lock:

@@ -12,7 +12,7 @@ import time
 import nats
 
 from . import bodies
-from .job import Job
+from .job import PIECE, Job
 from .lane import Lane
 from .lease import Lease
 from .service import Service
@@ -21,9 +21,8 @@ from .wire import Failure, Reply, expired, now
 
 log = logging.getLogger(__name__)
 
-# how often what a program prints is passed on while it runs, and how much of it at once
+# how often what a program prints is passed on while it runs
 SHOW = 0.2
-MOST_SHOWN = 128 << 10
 # bytes of commands and answers in hand at once
 PATIENCE = 2
 
@@ -261,7 +260,9 @@ class Worker:
             if job is not acknowledged:
                 acknowledged = job
                 await self._interim(found[1], "ack", b"")
-            if job.id in self._jobs and (fresh := job.output.fresh(MOST_SHOWN)):
+            # in a message a character takes up to twelve bytes
+            most = max(PIECE, self.connection.max_payload // 16)
+            if job.id in self._jobs and (fresh := job.output.fresh(most)):
                 await self._interim(found[1], "progress", json.dumps({"output": fresh}).encode())
 
     async def _interim(self, message, status: str, body: bytes) -> None:
