@@ -3,6 +3,8 @@
 import pathlib
 import sys
 
+import pytest
+
 # stack, talk and documents are shared with the client tests
 CLIENTS = pathlib.Path(__file__).parents[2] / "python"
 sys.path.insert(0, str(CLIENTS))
@@ -18,3 +20,11 @@ _fixtures.DEADLINE = 300
 pytest_pyfunc_call = _fixtures.pytest_pyfunc_call
 broker = _fixtures.broker
 own_gateway = _fixtures.own_gateway
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scratch(tmp_path_factory):
+    """A Blender that is killed leaves a directory behind; it goes with those of the run."""
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setenv("TMPDIR", str(tmp_path_factory.mktemp("scratch")))
+        yield
