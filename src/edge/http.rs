@@ -116,7 +116,7 @@ async fn answer(
         (Purpose::Gateway, "/status.json") => json(StatusCode::OK, &landing::status(gateway)),
         (Purpose::Gateway, path) => missing(gateway, path),
         (Purpose::Legacy(dialect), _) => {
-            let port = gateway.config.gateway.port;
+            let port = gateway.published("gateway").unwrap_or_default();
             let text = format!(
                 "This is Causeway's port for {} clients; they speak WebSocket here.\n\
                  The gateway's page is on port {port}.\n",

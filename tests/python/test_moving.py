@@ -4,8 +4,10 @@ import asyncio
 import json
 import os
 import subprocess
+import urllib.error
 import urllib.request
 
+import pytest
 import websockets
 from stack import BIN, PATIENCE
 
@@ -51,9 +53,13 @@ async def test_the_gateway_runs_beside_an_original_and_then_in_its_place(own_gat
 
 async def test_people_are_shown_the_ports_under_which_they_reach_it(own_gateway):
     # as compose says what it publishes; 0 where a proxy has taken the port over
-    gateway = own_gateway(GW_LINKS_PORTS="voice=18765,ops=18081,nats=14222,cad=0")
+    gateway = own_gateway(GW_LINKS_PORTS="gateway=18080,voice=18765,ops=18081,nats=14222,cad=0")
     answer = await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{gateway.port}/status.json", None, PATIENCE)
     status = json.load(answer)
     doors = {door["dialect"]: door["port"] for door in status["doors"]}
     assert (doors["voice"], doors["cad"]) == (18765, gateway.cad)
     assert (status["ops_port"], status["nats_url"]) == (18081, "nats://localhost:14222")
+    # who opens a client's port in a browser is told where the page is
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{gateway.voice}/", None, PATIENCE)
+    assert refused.value.code == 426 and b"page is on port 18080" in refused.value.read()
