@@ -348,6 +348,10 @@ impl Core {
                 "the worker's answer expired before it could be fetched; send the command again",
             )),
             Ok(body) => wrap(body),
+            // nothing is wrong with what the client asked
+            Err(fault) if fault.code == Code::Invalid => {
+                Answer::Failed(Fault::new(Code::WorkerError, fault.text))
+            }
             Err(fault) => Answer::Failed(fault),
         }
     }

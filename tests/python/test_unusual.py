@@ -50,6 +50,19 @@ async def test_a_past_beyond_the_memory_of_a_room_keeps_nobody_out(broker, own_g
             assert numbers(back.replayed) == [8]
 
 
+async def test_an_answer_that_refers_to_nothing_is_the_workers_fault(broker, gateway, space):
+    async with bus(broker) as publisher, client(gateway.events(space)) as one:
+
+        async def answer(command, _reply):
+            headers = {"Gw-Body": "object:ELSEWHERE/x;size=5;sha256=00"}
+            await publisher.connection.publish(command.reply, b"", headers=headers)
+
+        async with publisher.worker(space, answer):
+            heard = await one.ask("stt_start")
+    assert (heard["type"], heard["data"]["code"]) == ("error", "worker_error")
+    assert "GW_BODIES" in heard["data"]["message"]
+
+
 async def test_an_event_with_broken_headers_reaches_everybody_and_ends_nothing(lonely, own_gateway, space):
     gateway = own_gateway(on=lonely)
     async with (
