@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions, Event, Message, ServerAddr};
+use async_nats::{ConnectOptions, Event, Message, ServerAddr};
 use futures_util::StreamExt;
 use parking_lot::RwLock;
 use tokio::sync::{Semaphore, watch};
@@ -15,6 +15,7 @@ use ulid::Ulid;
 use super::calls::Calls;
 use super::contract::{self, streams::Definition};
 use super::counters::Counters;
+use super::error::refused;
 use super::history::Suspects;
 use super::inbox::{Inbox, Token, Wire};
 use super::{BusError, Fetch, Link, Observe, Running, Store, calls, link, login};
@@ -358,28 +359,5 @@ fn noted(state: &watch::Sender<State>, counters: &Counters, event: Event) {
         Event::ClientError(error) => tracing::debug!(%error, "NATS client"),
         Event::LameDuckMode => tracing::info!("the NATS server is about to stop"),
         Event::Draining => {}
-    }
-}
-
-pub(super) fn refused(servers: &[ServerAddr], error: &ConnectError) -> BusError {
-    // host and port only: the URL itself may hold a password
-    let names: Vec<String> = servers
-        .iter()
-        .map(|server| format!("{}:{}", server.host(), server.port()))
-        .collect();
-    let (urls, cause) = (names.join(", "), error.to_string());
-    match error.kind() {
-        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
-            BusError::Unauthorized { urls, cause }
-        }
-        ConnectErrorKind::ServerParse => BusError::Setting {
-            key: "nats.url",
-            cause,
-        },
-        ConnectErrorKind::Tls => BusError::Tls { urls, cause },
-        ConnectErrorKind::Dns
-        | ConnectErrorKind::TimedOut
-        | ConnectErrorKind::Io
-        | ConnectErrorKind::MaxReconnects => BusError::Unreachable { urls, cause },
     }
 }

@@ -1,5 +1,8 @@
 //! Why the bus cannot start, in sentences that say what to do.
 
+use std::error::Error as _;
+
+use async_nats::{ConnectError, ConnectErrorKind, ServerAddr};
 use thiserror::Error;
 
 /// Why [`super::Bus::connect`] failed.
@@ -45,7 +48,7 @@ pub enum BusError {
     },
     /// TLS did not come about.
     #[error(
-        "TLS with the NATS server at {urls} failed ({cause}); check nats.tls_ca, nats.tls_cert and nats.tls_key"
+        "TLS with the NATS server at {urls} failed ({cause}); check nats.tls, nats.tls_ca, nats.tls_cert and nats.tls_key"
     )]
     Tls {
         /// The addresses tried.
@@ -85,4 +88,44 @@ pub enum BusError {
         /// The server's words.
         cause: String,
     },
+}
+
+/// Why nobody of these servers lets us in.
+pub(super) fn refused(servers: &[ServerAddr], error: &ConnectError) -> BusError {
+    // host and port only: the URL itself may hold a password
+    let names: Vec<String> = servers
+        .iter()
+        .map(|server| format!("{}:{}", server.host(), server.port()))
+        .collect();
+    let (urls, cause) = (names.join(", "), error.to_string());
+    match error.kind() {
+        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+            BusError::Unauthorized { urls, cause }
+        }
+        ConnectErrorKind::ServerParse => BusError::Setting {
+            key: "nats.url",
+            cause,
+        },
+        ConnectErrorKind::Tls => BusError::Tls { urls, cause },
+        // a server is there: its certificate, ours, or that it speaks no TLS
+        ConnectErrorKind::Io if garbled(error) => BusError::Tls { urls, cause },
+        ConnectErrorKind::Dns
+        | ConnectErrorKind::TimedOut
+        | ConnectErrorKind::Io
+        | ConnectErrorKind::MaxReconnects => BusError::Unreachable { urls, cause },
+    }
+}
+
+/// Whether what came could not be taken for TLS, or for a TLS we trust; what is wrong with NATS's own protocol is
+/// invalid input.
+fn garbled(error: &ConnectError) -> bool {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let io = cause.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::InvalidData) {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::connect::{State, options, refused, servers};
+use super::connect::{State, options, servers};
+use super::error::refused;
 use super::{Bus, BusError};
 use crate::config;
 

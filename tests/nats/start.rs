@@ -124,6 +124,16 @@ async fn nobody_there_names_the_address_but_not_the_password() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_there_and_cannot_be_trusted_is_not_waited_for() {
+    // it speaks no TLS at all
+    let server = Server::start().await;
+    let mut plan = Plan::at(&server);
+    plan.nats.tls = true;
+    let error = plan.connect().await.unwrap_err();
+    assert!(matches!(error, BusError::Tls { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn several_addresses_are_tried() {
     let server = Server::start().await;
     let mut plan = Plan::at(&server);
